@@ -1,0 +1,191 @@
+//! Everything that happens during a run is one [`Event`]. Printers, the history on disk and the tests see nothing
+//! else. Events carry text and numbers only, so that they can be stored and read by a later version.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::protocol::StepEvent;
+
+/// Why a step runs, or may run. Each variant has its sentence in `explain.rs`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "cause", rename_all = "kebab-case")]
+pub enum Cause {
+    /// No record of this stage is known.
+    NeverRan,
+    /// A parameter differs from the nearest earlier record.
+    Parameter {
+        /// Dotted path under `with`.
+        name: String,
+        /// The earlier value, as canonical text; `None` where it was absent.
+        before: Option<String>,
+        /// The value now.
+        now: Option<String>,
+    },
+    /// An input's content differs.
+    Input {
+        /// Name of the input.
+        name: String,
+        /// Address of the producer, or the source's name.
+        from: String,
+    },
+    /// A source's content differs.
+    Source {
+        /// Name of the source.
+        name: String,
+    },
+    /// An input was added.
+    InputAdded {
+        /// Its name.
+        name: String,
+    },
+    /// An input was removed.
+    InputRemoved {
+        /// Its name.
+        name: String,
+    },
+    /// The kind's behaviour version differs.
+    Version {
+        /// Before.
+        before: u32,
+        /// Now.
+        now: u32,
+    },
+    /// The declared outputs differ.
+    Outputs,
+    /// `salt` differs.
+    Salt,
+    /// A probe's output or a listed file's content differs (`command`).
+    Observed {
+        /// What was observed.
+        name: String,
+    },
+    /// The record is there, a blob of its result is missing or damaged.
+    MissingBlob {
+        /// The output.
+        output: String,
+    },
+    /// Its results come from another realisation of an ancestor than this run uses.
+    Realisation {
+        /// The ancestor.
+        ancestor: String,
+    },
+    /// The user asked for it.
+    Fresh,
+}
+
+/// What is told while a run goes on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "what", rename_all = "kebab-case")]
+pub enum Event {
+    /// The plan is made.
+    Planned {
+        /// Steps needed in all.
+        steps: usize,
+        /// Of them, present in the cache.
+        hits: usize,
+        /// Of them, certain to run.
+        runs: usize,
+        /// Of them, waiting on others.
+        may_run: usize,
+    },
+    /// A step's result is in the cache.
+    Hit {
+        /// Address.
+        step: String,
+        /// What computing it took, where the record says.
+        saved: Duration,
+        /// Whether it was found only after its inputs had been made (early cutoff).
+        after_inputs: bool,
+    },
+    /// Another runner holds this step's action.
+    Waiting {
+        /// Address.
+        step: String,
+        /// `pid 123 on host`.
+        holder: String,
+    },
+    /// A step's process started.
+    Started {
+        /// Address.
+        step: String,
+        /// `noun.verb`.
+        kind: String,
+        /// Why it runs.
+        why: Vec<Cause>,
+        /// 1-based attempt.
+        attempt: u32,
+    },
+    /// The step said something.
+    Step {
+        /// Address.
+        step: String,
+        /// What it said.
+        event: StepEvent,
+    },
+    /// A step's results are published.
+    Finished {
+        /// Address.
+        step: String,
+        /// Wall time.
+        took: Duration,
+        /// The outputs equal those of the nearest earlier record: what depends on them need not run.
+        unchanged: bool,
+    },
+    /// An attempt failed and another follows.
+    Retried {
+        /// Address.
+        step: String,
+        /// What went wrong.
+        error: String,
+        /// 1-based attempt that failed.
+        attempt: u32,
+    },
+    /// A step failed.
+    Failed {
+        /// Address.
+        step: String,
+        /// What went wrong.
+        error: String,
+        /// What the user can do.
+        hint: Option<String>,
+        /// Where its log lies.
+        log: Option<String>,
+        /// Wall time.
+        took: Duration,
+    },
+    /// A step was not run because another failed or the user stopped the run.
+    Skipped {
+        /// Address.
+        step: String,
+        /// The failed step, or `stopped`.
+        because: String,
+    },
+    /// Something that people should know and that is no failure.
+    Warning {
+        /// The sentence.
+        message: String,
+    },
+    /// A result was copied out of the cache.
+    Published {
+        /// `step.output`.
+        output: String,
+        /// Destination.
+        path: String,
+    },
+    /// The run is over.
+    Done {
+        /// Steps that ran.
+        ran: usize,
+        /// Steps that were hits.
+        hits: usize,
+        /// Steps that failed.
+        failed: usize,
+        /// Steps that were skipped.
+        skipped: usize,
+        /// Wall time of the run.
+        took: Duration,
+        /// What the hits would have cost.
+        saved: Duration,
+    },
+}

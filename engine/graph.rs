@@ -1,0 +1,181 @@
+//! The instantiated pipeline: one [`Step`] a stage and visible combination of axis values, in topological
+//! order. Pure data; what it costs to build it is in `pipeline/`, what is done with it in `plan.rs`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::canonical::Value;
+use crate::settings::RunSettings;
+use crate::stage::{Class, Kind};
+
+/// Index of a step in [`Graph::steps`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StepId(pub usize);
+
+/// Index of a source in [`Graph::sources`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SourceId(pub usize);
+
+/// `stage@axis=label,…`: the axes the stage sees, in the order of their declaration. Displayed without the
+/// axes that are at their baseline.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Address {
+    /// Name of the stage.
+    pub stage: String,
+    /// Every axis the stage sees.
+    pub branch: Vec<AxisLabel>,
+}
+
+/// One axis's value in an address.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AxisLabel {
+    /// The axis.
+    pub axis: String,
+    /// Label of the value: the scalar as written, or the branch's name.
+    pub label: String,
+    /// Whether it is the axis's first value.
+    pub baseline: bool,
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.stage)?;
+        let mut separator = '@';
+        for AxisLabel { axis, label, .. } in self.branch.iter().filter(|value| !value.baseline) {
+            write!(f, "{separator}{axis}={label}")?;
+            separator = ',';
+        }
+        Ok(())
+    }
+}
+
+/// A source: what comes from outside.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// Name under `[source.NAME]`.
+    pub name: String,
+    /// Absolute path (relative ones resolve from the pipeline's folder).
+    pub path: PathBuf,
+    /// Where the path stands in the pipeline file.
+    pub span: Range<usize>,
+}
+
+/// What an input refers to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reference {
+    /// An output of another step.
+    Step {
+        /// The producer.
+        step: StepId,
+        /// Name of its output.
+        output: String,
+        /// A path inside a folder output.
+        subpath: Option<String>,
+    },
+    /// A source.
+    Source {
+        /// The source.
+        source: SourceId,
+        /// A path inside a folder source.
+        subpath: Option<String>,
+    },
+}
+
+/// One branch of a gather.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GatheredBranch {
+    /// Stage it comes from.
+    pub stage: String,
+    /// Axis -> label, for the axes that the gather runs over and the stage sees.
+    pub labels: BTreeMap<String, String>,
+    /// Whether every label is its axis's baseline (replicates aside).
+    pub baseline: bool,
+    /// What it refers to.
+    pub reference: Reference,
+}
+
+/// One input of a step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// One artifact.
+    One(Reference),
+    /// An ordered table of branches.
+    Gathered {
+        /// The branches, in the order of the axes' declarations.
+        branches: Vec<GatheredBranch>,
+        /// Whether a failed branch is marked (`missing = "mark"`) rather than failing the gather.
+        mark_missing: bool,
+    },
+}
+
+/// One output of a step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    /// The name that others refer to.
+    pub name: String,
+    /// File or folder name on disk. Recorded, not in a key.
+    pub file: String,
+    /// Result or diagnostic.
+    pub class: Class,
+}
+
+/// One instantiated stage.
+pub struct Step {
+    /// Its address.
+    pub address: Address,
+    /// The kind.
+    pub kind: Arc<dyn Kind>,
+    /// Typed parameters with defaults; neutral values are still here (the key writer leaves them out).
+    pub params: Value,
+    /// Named inputs.
+    pub inputs: BTreeMap<String, Input>,
+    /// Declared outputs, by name.
+    pub outputs: Vec<Output>,
+    /// `salt`, to disown a poisoned set.
+    pub salt: Option<String>,
+    /// The manner of running: never in a key.
+    pub run: RunSettings,
+    /// The stage's header in the pipeline file.
+    pub span: Range<usize>,
+}
+
+/// What is copied out of the cache after a run: `[pipeline] publish`.
+#[derive(Debug, Clone)]
+pub struct Publication {
+    /// Absolute destination.
+    pub destination: PathBuf,
+    /// The step.
+    pub step: StepId,
+    /// Its output.
+    pub output: String,
+}
+
+/// A pipeline, instantiated.
+pub struct Graph {
+    /// `[pipeline] name`, or the file's stem.
+    pub name: String,
+    /// The pipeline file.
+    pub file: PathBuf,
+    /// Steps in topological order: every reference points to an earlier index.
+    pub steps: Vec<Step>,
+    /// Sources that some step uses.
+    pub sources: Vec<Source>,
+    /// What `plumb run` builds: the selected steps, else `goal`, else every step nobody consumes.
+    pub goals: Vec<StepId>,
+    /// Results to copy out.
+    pub publish: Vec<Publication>,
+}
+
+impl Graph {
+    /// The step of an id.
+    pub fn step(&self, id: StepId) -> &Step {
+        &self.steps[id.0]
+    }
+    /// The source of an id.
+    pub fn source(&self, id: SourceId) -> &Source {
+        &self.sources[id.0]
+    }
+}

@@ -1,0 +1,10 @@
+//! plumb-engine: pipeline TOML -> axes -> graph -> keys -> plan -> run. Knows graphs and keys; knows no reward,
+//! no judge, no model. Never prints.
+
+pub mod canonical;
+pub mod event;
+pub mod graph;
+pub mod io;
+pub mod protocol;
+pub mod settings;
+pub mod stage;

@@ -1,0 +1,340 @@
+//! What a stage is to the engine: a declaration (names, version, inputs, outputs, typed parameters) and a
+//! function from inputs to output files. Never holds state, never knows what a model or a judge is.
+//!
+//! A kind that runs inside `plumb` implements [`Stage`]. A kind that a worker program runs (a model stage)
+//! implements only [`Declare`] here; the worker registers the function with [`Registry::run_with`].
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize as _, Serialize};
+
+use crate::canonical::{self, Value};
+use crate::io::Io;
+
+/// How far the bytes of a result are determined by its key (DESIGN section 3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Determinism {
+    /// The same bytes on any machine.
+    Exact,
+    /// Bit-identical on one machine with fixed threads; a draw elsewhere.
+    Seeded,
+    /// A remote service took part: the transcript is the artifact.
+    Sampled,
+}
+
+/// Whether an output may be consumed and compared, or is only kept to look at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Class {
+    /// Digested, consumable; free of clocks, hosts and costs.
+    Result,
+    /// Logs, timings, TensorBoard events: stored, never an input, never compared.
+    Diagnostic,
+}
+
+/// Where a kind's function lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Worker {
+    /// In this program (`plumb __step`).
+    Own,
+    /// In another program of the house, found by its environment variable, then beside this one, then on PATH.
+    Program {
+        /// File name, as `plumb-torch`.
+        name: &'static str,
+        /// Variable that overrides the search, as `PLUMB_TORCH`.
+        variable: &'static str,
+        /// What to type when it is missing, as `plumb setup`.
+        remedy: &'static str,
+    },
+}
+
+/// One named input of a kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InputSpec {
+    /// The name written under `inputs`.
+    pub name: &'static str,
+    /// One line for `plumb show KIND`.
+    pub about: &'static str,
+    /// Whether a pipeline must give it.
+    pub required: bool,
+    /// Whether it must be a gather (`{ all = …, over = […] }`) rather than one artifact.
+    pub gathers: bool,
+}
+
+impl InputSpec {
+    /// An input that must be given.
+    pub const fn required(name: &'static str, about: &'static str) -> Self {
+        Self { name, about, required: true, gathers: false }
+    }
+    /// An input that may be left out.
+    pub const fn optional(name: &'static str, about: &'static str) -> Self {
+        Self { name, about, required: false, gathers: false }
+    }
+    /// A table of branches.
+    pub const fn gather(name: &'static str, about: &'static str) -> Self {
+        Self { name, about, required: true, gathers: true }
+    }
+}
+
+/// One named output of a kind: a file or a folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutputSpec {
+    /// The name that others refer to, as `prep.pairs`.
+    pub name: &'static str,
+    /// The file or folder name it has on disk, as `pairs.jsonl`.
+    pub file: &'static str,
+    /// One line for `plumb show KIND`.
+    pub about: &'static str,
+    /// Result or diagnostic.
+    pub class: Class,
+}
+
+impl OutputSpec {
+    /// An output that others may consume.
+    pub const fn result(name: &'static str, file: &'static str, about: &'static str) -> Self {
+        Self { name, file, about, class: Class::Result }
+    }
+    /// An output that is only kept to look at.
+    pub const fn diagnostic(name: &'static str, file: &'static str, about: &'static str) -> Self {
+        Self { name, file, about, class: Class::Diagnostic }
+    }
+}
+
+/// A parameter value that the type allows and the stage does not, as `fraction = 1.7`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Dotted path of the field under `with`, as `reward.wrong`.
+    pub field: String,
+    /// What is wrong and what was expected.
+    pub message: String,
+}
+
+impl Problem {
+    /// A problem with the named field.
+    pub fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { field: field.into(), message: message.into() }
+    }
+}
+
+/// A failed stage: what went wrong, and what the user can do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct StageError {
+    /// What, where (file and row), what was expected; lowercase, no full stop.
+    pub message: String,
+    /// The command or setting that helps.
+    pub hint: Option<String>,
+}
+
+impl StageError {
+    /// An error without a hint.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None }
+    }
+    /// The same error with a hint.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+    /// Wraps an error of the operating system with the file and the action.
+    pub fn file(doing: &str, path: &std::path::Path, error: &dyn std::fmt::Display) -> Self {
+        Self::new(format!("{doing} `{}`: {error}", path.display()))
+    }
+}
+
+/// The plain-Rust declaration of a stage kind.
+pub trait Declare: Send + Sync + 'static {
+    /// `noun.verb`, as `data.pairs`.
+    const KIND: &'static str;
+    /// Behaviour version: raised when the same parameters and inputs would now give other bytes.
+    const VERSION: u32;
+    /// One line for `plumb show`.
+    const ABOUT: &'static str;
+    /// Determinism class.
+    const DETERMINISM: Determinism;
+    /// Named inputs.
+    const INPUTS: &'static [InputSpec];
+    /// Named outputs.
+    const OUTPUTS: &'static [OutputSpec];
+    /// Where the function lives.
+    const WORKER: Worker = Worker::Own;
+    /// Parameters added after version 1 with the JSON of the value that leaves old results valid:
+    /// a parameter equal to its neutral value is left out of the key.
+    const NEUTRAL: &'static [(&'static str, &'static str)] = &[];
+    /// Typed parameters: one struct, unknown fields refused, a doc comment a field.
+    type Params: Serialize + DeserializeOwned + JsonSchema;
+
+    /// Checks what types cannot: ranges, exclusive choices. Every problem at once.
+    fn check(_params: &Self::Params) -> Vec<Problem> {
+        Vec::new()
+    }
+}
+
+/// A kind whose function is part of this program.
+pub trait Stage: Declare {
+    /// Reads only `io`'s inputs, writes only its outputs.
+    fn run(params: Self::Params, io: &Io) -> Result<(), StageError>;
+}
+
+/// A parameter that did not type, with the place in the pipeline file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParamError {
+    /// What is wrong.
+    pub message: String,
+    /// Byte range in the pipeline file, where known.
+    pub span: Option<Range<usize>>,
+    /// Dotted field path, where known (for problems that `check` found).
+    pub field: Option<String>,
+}
+
+/// A declaration with its type erased.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Declaration {
+    /// `noun.verb`.
+    pub kind: &'static str,
+    /// Behaviour version.
+    pub version: u32,
+    /// One line.
+    pub about: &'static str,
+    /// Determinism class.
+    pub determinism: Determinism,
+    /// Named inputs; ignored where `open` is true.
+    pub inputs: &'static [InputSpec],
+    /// Named outputs; ignored where `open` is true.
+    pub outputs: &'static [OutputSpec],
+    /// Where the function lives.
+    pub worker: Worker,
+    /// Neutral parameter values.
+    pub neutral: &'static [(&'static str, &'static str)],
+    /// Whether the pipeline file names the inputs and outputs (`command`).
+    pub open: bool,
+}
+
+/// A stage kind with its parameter type erased.
+pub trait Kind: Send + Sync {
+    /// The declaration.
+    fn declaration(&self) -> &Declaration;
+    /// Types the `with` table (references already replaced, spans kept), fills defaults, checks ranges.
+    fn type_params(&self, with: toml::Spanned<toml::de::DeTable<'_>>) -> Result<Value, Vec<ParamError>>;
+    /// JSON Schema of the parameters.
+    fn schema(&self) -> schemars::Schema;
+    /// Runs the stage; `None` where this program only declares it.
+    fn runner(&self) -> Option<&Runner>;
+}
+
+/// The erased function of a stage: typed parameters as JSON, and its files.
+pub type Runner = dyn Fn(serde_json::Value, &Io) -> Result<(), StageError> + Send + Sync;
+
+struct Erased<D: Declare> {
+    declaration: Declaration,
+    runner: Option<Box<Runner>>,
+    marker: std::marker::PhantomData<fn() -> D>,
+}
+
+impl<D: Declare> Erased<D> {
+    fn new(runner: Option<Box<Runner>>) -> Self {
+        let declaration = Declaration {
+            kind: D::KIND,
+            version: D::VERSION,
+            about: D::ABOUT,
+            determinism: D::DETERMINISM,
+            inputs: D::INPUTS,
+            outputs: D::OUTPUTS,
+            worker: D::WORKER,
+            neutral: D::NEUTRAL,
+            open: false,
+        };
+        Self { declaration, runner, marker: std::marker::PhantomData }
+    }
+}
+
+impl<D: Declare> Kind for Erased<D> {
+    fn declaration(&self) -> &Declaration {
+        &self.declaration
+    }
+
+    fn type_params(&self, with: toml::Spanned<toml::de::DeTable<'_>>) -> Result<Value, Vec<ParamError>> {
+        let typed = D::Params::deserialize(toml::de::Deserializer::from(with)).map_err(|error| {
+            vec![ParamError { message: error.message().to_string(), span: error.span(), field: None }]
+        })?;
+        let problems = D::check(&typed);
+        if !problems.is_empty() {
+            let told = problems.into_iter().map(|problem| ParamError {
+                message: problem.message,
+                span: None,
+                field: Some(problem.field),
+            });
+            return Err(told.collect());
+        }
+        canonical::to_value(&typed)
+            .map_err(|error| vec![ParamError { message: error.to_string(), span: None, field: None }])
+    }
+
+    fn schema(&self) -> schemars::Schema {
+        schemars::schema_for!(D::Params)
+    }
+
+    fn runner(&self) -> Option<&Runner> {
+        self.runner.as_deref()
+    }
+}
+
+fn erase<P: DeserializeOwned>(run: impl Fn(P, &Io) -> Result<(), StageError> + Send + Sync + 'static) -> Box<Runner> {
+    Box::new(move |params, io| {
+        let params = serde_json::from_value(params)
+            .map_err(|error| StageError::new(format!("parameters of this step do not type: {error}")))?;
+        run(params, io)
+    })
+}
+
+/// The stage kinds that a program knows, by name.
+#[derive(Clone, Default)]
+pub struct Registry {
+    kinds: BTreeMap<&'static str, Arc<dyn Kind>>,
+}
+
+impl Registry {
+    /// Adds a kind with its function.
+    #[must_use]
+    pub fn with<S: Stage>(self) -> Self {
+        self.run_with::<S>(S::run)
+    }
+
+    /// Adds a kind that another program runs.
+    #[must_use]
+    pub fn declare<D: Declare>(self) -> Self {
+        self.insert(Arc::new(Erased::<D>::new(None)))
+    }
+
+    /// Adds (or replaces) a kind with a function given here: how a worker supplies a declared kind.
+    #[must_use]
+    pub fn run_with<D: Declare>(
+        self,
+        run: impl Fn(D::Params, &Io) -> Result<(), StageError> + Send + Sync + 'static,
+    ) -> Self {
+        self.insert(Arc::new(Erased::<D>::new(Some(erase(run)))))
+    }
+
+    /// Adds a kind that erases itself (`command`, whose inputs and outputs the pipeline names).
+    #[must_use]
+    pub fn insert(mut self, kind: Arc<dyn Kind>) -> Self {
+        self.kinds.insert(kind.declaration().kind, kind);
+        self
+    }
+
+    /// The kind of that name.
+    pub fn find(&self, kind: &str) -> Option<&Arc<dyn Kind>> {
+        self.kinds.get(kind)
+    }
+
+    /// Every kind, by name.
+    pub fn kinds(&self) -> impl Iterator<Item = &Arc<dyn Kind>> {
+        self.kinds.values()
+    }
+}

@@ -1,0 +1,8 @@
+//! Data preparation: import, check, split, place; the miniature world.
+
+use plumb_engine::stage::Registry;
+
+/// Adds the kinds of this folder.
+pub fn register(registry: Registry) -> Registry {
+    registry
+}
