@@ -1,5 +1,6 @@
 //! Prompts, verdicts, meta-judges and the S-Corr benchmark.
 
+pub mod benchmarks;
 pub mod meta;
 pub mod template;
 pub mod verdict;
