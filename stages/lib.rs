@@ -1,6 +1,7 @@
 //! plumb-stages: what reward-model research does, as stages: data, gold judgments, judging, metrics, rewards,
 //! training and RLHF loops over a `Model` trait. Never says `tch`.
 
+pub mod chat;
 pub mod data;
 pub mod eval;
 pub mod gold;
