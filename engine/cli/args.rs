@@ -1,0 +1,365 @@
+//! The command line as types, with the help people read. Parses and explains; does nothing.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+const EXAMPLES: &str = "\
+Examples:
+  plumb demo                              the whole mission in miniature, in minutes, without a GPU
+  plumb plan r-align.toml                 what would run, what is in the cache, and why
+  plumb run r-align.toml                  run what is missing
+  plumb run r-align.toml verdict --set steps=20
+  plumb why r-align.toml train@seed=1     why this step runs
+  plumb get r-align.toml verdict.table table.md
+
+A pipeline file comes first, then steps: `train` is the stage at every branch, `train@seed=1` one branch of it.
+Exit codes: 0 done, 1 a step failed, 2 the pipeline or the command line is wrong, 3 the cache cannot be used,
+130 stopped. `PLUMB_LOG=debug` tells on stderr what plumb itself does.";
+
+/// Runs reward-model experiments that are written down in TOML, and re-runs only what a change invalidates.
+#[derive(Debug, Parser)]
+#[command(name = "plumb", version, after_help = EXAMPLES, arg_required_else_help = true, max_term_width = 110)]
+pub struct CommandLine {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Settings that every command takes.
+    #[command(flatten)]
+    pub place: Place,
+}
+
+/// Where results are kept.
+#[derive(Debug, Clone, Args)]
+pub struct Place {
+    /// Folder of the cache [default: $XDG_CACHE_HOME/plumb or ~/.cache/plumb]
+    #[arg(long, global = true, env = "PLUMB_CACHE", value_name = "DIR", hide_env_values = true)]
+    pub cache: Option<PathBuf>,
+    /// Read every source again instead of trusting unchanged size and times
+    #[arg(long, global = true)]
+    pub paranoid: bool,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run what is missing
+    #[command(after_help = RUN_EXAMPLES)]
+    Run(RunArgs),
+    /// Say what would run, and why, without running it
+    #[command(after_help = PLAN_EXAMPLES)]
+    Plan(PlanArgs),
+    /// Explain why a step runs, or what its result came from
+    #[command(after_help = WHY_EXAMPLES)]
+    Why(WhyArgs),
+    /// Show per stage what is done and what is missing, and the metrics so far
+    Status(StatusArgs),
+    /// List the stage kinds, or show one kind's inputs, outputs and parameters
+    #[command(after_help = SHOW_EXAMPLES)]
+    Show(ShowArgs),
+    /// Print the pipeline's graph for Graphviz or Mermaid
+    #[command(after_help = GRAPH_EXAMPLES)]
+    Graph(GraphArgs),
+    /// List past runs, or print the last log of a step
+    #[command(after_help = LOG_EXAMPLES)]
+    Log(LogArgs),
+    /// Print the path of an artifact in the cache
+    #[command(after_help = OPEN_EXAMPLES)]
+    Open(OpenArgs),
+    /// Copy an artifact out of the cache
+    #[command(after_help = GET_EXAMPLES)]
+    Get(GetArgs),
+    /// Fetch libtorch and build the worker that trains; says what and how much first
+    Setup(SetupArgs),
+    /// Run the miniature: the whole mission on a tiny world, without a GPU or a download of data
+    Demo(DemoArgs),
+    /// Print the completions of a shell
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    Completions(CompletionsArgs),
+    /// One step, in its own process
+    #[command(name = "__step", hide = true)]
+    Step(StepArgs),
+}
+
+/// The pipeline and how it is instantiated.
+#[derive(Debug, Clone, Args)]
+pub struct Pipeline {
+    /// The pipeline file
+    pub file: PathBuf,
+    /// Give a parameter of `[params]` another value
+    #[arg(long = "set", value_name = "NAME=VALUE", help_heading = "Pipeline")]
+    pub set: Vec<String>,
+    /// Keep only these values of an axis: `seed=0..2`, `reward=label,graded`, `seed=*`
+    #[arg(long = "axis", value_name = "AXIS=VALUES", help_heading = "Pipeline")]
+    pub axis: Vec<String>,
+    /// Apply `[profile.NAME]`
+    #[arg(long, value_name = "NAME", help_heading = "Pipeline")]
+    pub profile: Option<String>,
+}
+
+/// The form of what is printed.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Form {
+    /// Print JSON for machines
+    #[arg(long)]
+    pub json: bool,
+}
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  plumb run r-align.toml                          everything under `[pipeline] goal`
+  plumb run r-align.toml train score              these stages, at every branch, and what they need
+  plumb run r-align.toml train@reward=label       one branch
+  plumb run r-align.toml --profile smoke -j 2 --keep-going
+  plumb run r-align.toml --json                   one event a line";
+
+/// `plumb run`.
+#[derive(Debug, Clone, Args)]
+pub struct RunArgs {
+    /// The pipeline.
+    #[command(flatten)]
+    pub pipeline: Pipeline,
+    /// Steps to build [default: the pipeline's goal]
+    #[arg(value_name = "STEP")]
+    pub steps: Vec<String>,
+    /// CPU slots: how much runs at once [default: the cores of this machine]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub jobs: Option<u16>,
+    /// When a step fails, go on with the steps that do not need it
+    #[arg(short, long)]
+    pub keep_going: bool,
+    /// Tell every step, hits included
+    #[arg(short, long)]
+    pub verbose: bool,
+    /// The form of what is printed.
+    #[command(flatten)]
+    pub form: Form,
+}
+
+const PLAN_EXAMPLES: &str = "\
+Examples:
+  plumb plan r-align.toml
+  plumb plan r-align.toml --set steps=20          what would this change cost?
+  plumb plan r-align.toml --verbose               every step, hits included
+
+A step is a `hit` (its result is in the cache), it will `run` (with the reason), or it `may run`: that depends on
+whether a step it waits on makes other bytes than before.";
+
+/// `plumb plan`.
+#[derive(Debug, Clone, Args)]
+pub struct PlanArgs {
+    /// The pipeline.
+    #[command(flatten)]
+    pub pipeline: Pipeline,
+    /// Steps to plan [default: the pipeline's goal]
+    #[arg(value_name = "STEP")]
+    pub steps: Vec<String>,
+    /// Tell every step, hits included
+    #[arg(short, long)]
+    pub verbose: bool,
+    /// The form of what is printed.
+    #[command(flatten)]
+    pub form: Form,
+}
+
+const WHY_EXAMPLES: &str = "\
+Examples:
+  plumb why r-align.toml train
+  plumb why r-align.toml score@reward=label,seed=3 --set steps=20
+
+The reasons are followed up the chain to the parameter, source or version that differs from the nearest earlier
+result of the same stage.";
+
+/// `plumb why`.
+#[derive(Debug, Clone, Args)]
+pub struct WhyArgs {
+    /// The pipeline.
+    #[command(flatten)]
+    pub pipeline: Pipeline,
+    /// The step or stage
+    pub step: String,
+    /// The form of what is printed.
+    #[command(flatten)]
+    pub form: Form,
+}
+
+/// `plumb status`.
+#[derive(Debug, Clone, Args)]
+pub struct StatusArgs {
+    /// The pipeline.
+    #[command(flatten)]
+    pub pipeline: Pipeline,
+    /// The form of what is printed.
+    #[command(flatten)]
+    pub form: Form,
+}
+
+const SHOW_EXAMPLES: &str = "\
+Examples:
+  plumb show                      every stage kind
+  plumb show genrm.train          its inputs, outputs and parameters, with defaults
+  plumb show genrm.train --schema the JSON Schema of its parameters";
+
+/// `plumb show`.
+#[derive(Debug, Clone, Args)]
+pub struct ShowArgs {
+    /// The kind, as `genrm.train`
+    pub kind: Option<String>,
+    /// Print the JSON Schema of the kind's parameters
+    #[arg(long, requires = "kind")]
+    pub schema: bool,
+    /// The form of what is printed.
+    #[command(flatten)]
+    pub form: Form,
+}
+
+const GRAPH_EXAMPLES: &str = "\
+Examples:
+  plumb graph r-align.toml | dot -Tsvg > r-align.svg
+  plumb graph r-align.toml --format mermaid
+  plumb graph r-align.toml --steps                every branch, not only the stages";
+
+/// `plumb graph`.
+#[derive(Debug, Clone, Args)]
+pub struct GraphArgs {
+    /// The pipeline.
+    #[command(flatten)]
+    pub pipeline: Pipeline,
+    /// Language of the drawing
+    #[arg(long, value_enum, default_value_t = GraphFormat::Dot)]
+    pub format: GraphFormat,
+    /// Draw every step rather than one node a stage
+    #[arg(long)]
+    pub steps: bool,
+    /// The form of what is printed.
+    #[command(flatten)]
+    pub form: Form,
+}
+
+/// What a graph is written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum GraphFormat {
+    /// Graphviz
+    Dot,
+    /// Mermaid, for Markdown
+    Mermaid,
+}
+
+const LOG_EXAMPLES: &str = "\
+Examples:
+  plumb log                       the runs on this cache, latest first
+  plumb log r-align.toml          the runs of this pipeline
+  plumb log r-align.toml train    what `train` wrote when it last ran";
+
+/// `plumb log`.
+#[derive(Debug, Clone, Args)]
+pub struct LogArgs {
+    /// Runs of this pipeline only
+    pub file: Option<PathBuf>,
+    /// Print the last log of this step
+    #[arg(requires = "file")]
+    pub step: Option<String>,
+    /// How many runs to list
+    #[arg(short, long, default_value_t = 20, value_name = "N")]
+    pub number: usize,
+    /// The form of what is printed.
+    #[command(flatten)]
+    pub form: Form,
+}
+
+const OPEN_EXAMPLES: &str = "\
+Examples:
+  less \"$(plumb open r-align.toml score.items)\"
+  plumb open r-align.toml train@seed=1.model      the folder of the trained model
+
+The path lies in the cache and is read-only: `plumb get` makes a copy of your own.";
+
+/// `plumb open`.
+#[derive(Debug, Clone, Args)]
+pub struct OpenArgs {
+    /// The pipeline.
+    #[command(flatten)]
+    pub pipeline: Pipeline,
+    /// The step, with its output where it has several
+    #[arg(value_name = "STEP[.OUTPUT]")]
+    pub artifact: String,
+    /// The form of what is printed.
+    #[command(flatten)]
+    pub form: Form,
+}
+
+const GET_EXAMPLES: &str = "\
+Examples:
+  plumb get r-align.toml verdict.table results/table.md
+  plumb get r-align.toml train@seed=1.model my-model";
+
+/// `plumb get`.
+#[derive(Debug, Clone, Args)]
+pub struct GetArgs {
+    /// The pipeline.
+    #[command(flatten)]
+    pub pipeline: Pipeline,
+    /// The step, with its output where it has several
+    #[arg(value_name = "STEP[.OUTPUT]")]
+    pub artifact: String,
+    /// Where to put it: a new file or folder, or an existing folder to put it in
+    #[arg(value_name = "DEST")]
+    pub destination: PathBuf,
+}
+
+/// `plumb setup`.
+#[derive(Debug, Clone, Args)]
+pub struct SetupArgs {
+    /// Do not ask before downloading
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Only say what would be fetched and built
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// `plumb demo`.
+#[derive(Debug, Clone, Args)]
+pub struct DemoArgs {
+    /// Apply a profile of the miniature, as `paper` (five seeds)
+    #[arg(long, value_name = "NAME")]
+    pub profile: Option<String>,
+    /// Folder to put the miniature's pipeline in
+    #[arg(default_value = "plumb-demo", value_name = "DIR")]
+    pub folder: PathBuf,
+    /// The form of what is printed.
+    #[command(flatten)]
+    pub form: Form,
+}
+
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  plumb completions bash > ~/.local/share/bash-completion/completions/plumb
+  plumb completions zsh > ~/.zfunc/_plumb
+  plumb completions fish > ~/.config/fish/completions/plumb.fish";
+
+/// `plumb completions`.
+#[derive(Debug, Clone, Args)]
+pub struct CompletionsArgs {
+    /// The shell
+    pub shell: clap_complete::Shell,
+}
+
+/// `plumb __step`.
+#[derive(Debug, Clone, Args)]
+pub struct StepArgs {
+    /// The step's scratch folder, which holds `step.json`
+    pub folder: PathBuf,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        CommandLine::command().debug_assert();
+    }
+}
