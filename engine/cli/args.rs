@@ -316,6 +316,15 @@ pub struct SetupArgs {
     /// Only say what would be fetched and built
     #[arg(long)]
     pub dry_run: bool,
+    /// Use the libtorch in this folder (it holds `include` and `lib`) instead of fetching one
+    #[arg(long, value_name = "DIR")]
+    pub libtorch: Option<PathBuf>,
+    /// Fetch libtorch, and do not build the worker
+    #[arg(long)]
+    pub libtorch_only: bool,
+    /// Print what a shell must export to build against this libtorch: eval "$(plumb setup --print-env)"
+    #[arg(long, conflicts_with_all = ["yes", "dry_run", "libtorch_only"])]
+    pub print_env: bool,
 }
 
 /// `plumb demo`.
