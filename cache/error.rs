@@ -29,7 +29,7 @@ pub enum CacheError {
         path: PathBuf,
     },
     /// No space, or no quota, is left. Nothing half-written was left behind.
-    #[error("no space left for the cache ({doing} `{}`)", path.display())]
+    #[error("no space left for {doing} `{}`", path.display())]
     Full {
         /// What was being written.
         doing: &'static str,
@@ -120,8 +120,8 @@ impl CacheError {
         matches!(self, CacheError::Missing { .. } | CacheError::Damaged { .. })
     }
 
-    /// An error of the system while reading.
-    pub(crate) fn reading(doing: &'static str, path: &Path, source: io::Error) -> CacheError {
+    /// An error of the system where nothing is written.
+    pub(crate) fn system(doing: &'static str, path: &Path, source: io::Error) -> CacheError {
         CacheError::Io { doing, path: path.to_owned(), source }
     }
 
@@ -129,11 +129,23 @@ impl CacheError {
     pub(crate) fn writing(doing: &'static str, path: &Path, source: io::Error) -> CacheError {
         let path = path.to_owned();
         match Errno::from_io_error(&source) {
-            Some(Errno::NOSPC | Errno::DQUOT) => CacheError::Full { doing, path },
+            Some(code) if is_full(code) => CacheError::Full { doing, path },
             Some(Errno::ROFS | Errno::ACCESS | Errno::PERM) => CacheError::ReadOnly { doing, path },
             _ => CacheError::Io { doing, path, source },
         }
     }
+
+    /// An error of the system while writing elsewhere.
+    pub(crate) fn placing(doing: &'static str, path: &Path, source: io::Error) -> CacheError {
+        match Errno::from_io_error(&source).is_some_and(is_full) {
+            true => CacheError::Full { doing, path: path.to_owned() },
+            false => CacheError::system(doing, path, source),
+        }
+    }
+}
+
+fn is_full(code: Errno) -> bool {
+    matches!(code, Errno::NOSPC | Errno::DQUOT)
 }
 
 #[cfg(test)]
@@ -150,9 +162,9 @@ mod tests {
         check(
             Errno::NOSPC,
             expect_test::expect![[r#"
-            error: no space left for the cache (writing `/cache`)
-            hint: free some space (`plumb cache gc`), or choose another with `--cache DIR` or `PLUMB_CACHE=DIR`
-        "#]],
+                error: no space left for writing `/cache`
+                hint: free some space (`plumb cache gc`), or choose another with `--cache DIR` or `PLUMB_CACHE=DIR`
+            "#]],
         );
         check(
             Errno::ROFS,

@@ -2,19 +2,48 @@
 //! graph and no stage; never prints, never reads the clock into anything it stores.
 //!
 //! ```text
-//! digest    Digest, RecipeKey, ActionKey      artifact  a file or folder by its digest
-//! tree      a folder as canonical text        record    what one action made, with both documents
-//! error     CacheError and its hints          layout    which path holds what
+//! digest    Digest, RecipeKey, ActionKey          artifact     a file or folder by its digest
+//! tree      a folder as canonical text            record       what one action made, with both documents
+//! error     CacheError and its hints              layout       which path holds what
+//! store     opening a cache, its folders          session      this process's scratch space
+//! blobs     writing and verifying blobs           files        temp file, fsync, hard link, seal
+//! ingest    bytes come in                         walk         folder to tree
+//! read      is it there, what is it               materialise  bytes go out
+//! records   publishing and finding records        ancestry     what records were made from
+//! hash      digests of files                      index        digests of unchanged sources
+//! stamp     what `stat` says                      claim, lock  who runs what just now
 //! ```
 
+mod ancestry;
 mod artifact;
+mod blobs;
+mod claim;
 mod digest;
 mod error;
+mod files;
+mod hash;
+mod index;
+mod ingest;
+mod layout;
+mod lock;
+mod materialise;
+mod read;
 mod record;
+mod records;
+mod session;
+mod stamp;
+mod store;
 mod tree;
+mod walk;
 
+pub use ancestry::Ancestry;
 pub use artifact::{Artifact, ArtifactKind};
+pub use claim::{Claim, Claimed};
 pub use digest::{ACTION_CONTEXT, ActionKey, Digest, DigestError, RECIPE_CONTEXT, RecipeKey, derive_key};
 pub use error::CacheError;
+pub use materialise::{Materialise, Method};
 pub use record::{ActionRecord, Cost, RECORD_FORMAT, Realisation, RecordedOutput};
+pub use records::Publication;
+pub use stamp::{FileStamp, Seal, seal_of, stat_of};
+pub use store::{Store, StoreOptions};
 pub use tree::{Entry, Node, Tree};

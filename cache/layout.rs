@@ -1,0 +1,108 @@
+//! Which path of the cache holds what. Only names: touches no file.
+//!
+//! ```text
+//! v1/cas/ab/cdef…          blobs: read-only, sealed (see `blobs`)
+//! v1/actions/ab/cdef…      one record an action; written last, so a reader never sees a record without its blobs
+//! v1/recipes/ab/cdef…      lines of action keys, first published first: an index, checked before use
+//! v1/by_stage/ab/cdef…     lines of what a stage of a pipeline published: a hint for `why`
+//! v1/witnesses/ab/cdef…/   later results of an action that differ from its record
+//! v1/claims/               one lock a running action          v1/state/   checkpoints, by action key
+//! v1/pins/                 roots of garbage collection        v1/runs/    histories      v1/logs/  logs
+//! v1/views/                trees checked out for people       v1/scratch/ what is being written or run
+//! v1/quarantine/           what was found damaged             v1/index/   digests of unchanged sources
+//! ```
+
+use std::path::{Path, PathBuf};
+
+use crate::{ActionKey, Digest, RecipeKey};
+
+/// The version of the layout is the name of its folder: another layout lives beside this one.
+const VERSION: &str = "v1";
+
+/// Made when the cache is, so that no later write has to ask.
+const FOLDERS: [&str; 13] = [
+    "cas",
+    "actions",
+    "recipes",
+    "by_stage",
+    "witnesses",
+    "claims",
+    "state",
+    "pins",
+    "runs",
+    "logs",
+    "views",
+    "quarantine",
+    "index",
+];
+
+/// The paths of a cache.
+#[derive(Debug)]
+pub(crate) struct Layout {
+    base: PathBuf,
+}
+
+impl Layout {
+    pub(crate) fn new(root: &Path) -> Layout {
+        Layout { base: root.join(VERSION) }
+    }
+
+    pub(crate) fn base(&self) -> &Path {
+        &self.base
+    }
+
+    /// Every folder of the cache; the scratch folder last: where it is, all are.
+    pub(crate) fn folders(&self) -> impl Iterator<Item = PathBuf> {
+        FOLDERS.iter().map(|name| self.base.join(name)).chain([self.scratch()])
+    }
+
+    pub(crate) fn folder(&self, name: &'static str) -> PathBuf {
+        self.base.join(name)
+    }
+
+    pub(crate) fn scratch(&self) -> PathBuf {
+        self.base.join("scratch")
+    }
+
+    pub(crate) fn blob(&self, digest: &Digest) -> PathBuf {
+        self.fanned("cas", digest)
+    }
+
+    pub(crate) fn action(&self, key: &ActionKey) -> PathBuf {
+        self.fanned("actions", &key.digest())
+    }
+
+    pub(crate) fn witnesses(&self, key: &ActionKey) -> PathBuf {
+        self.fanned("witnesses", &key.digest())
+    }
+
+    pub(crate) fn recipe(&self, key: &RecipeKey) -> PathBuf {
+        self.fanned("recipes", &key.digest())
+    }
+
+    /// Names are hashed, so that no name of a pipeline can leave the folder.
+    pub(crate) fn stage(&self, pipeline: &str, stage: &str) -> PathBuf {
+        self.fanned("by_stage", &Digest::of(format!("{pipeline}\n{stage}").as_bytes()))
+    }
+
+    pub(crate) fn claim(&self, key: &ActionKey) -> PathBuf {
+        self.base.join("claims").join(key.to_string())
+    }
+
+    pub(crate) fn state(&self, key: &ActionKey) -> PathBuf {
+        self.base.join("state").join(key.to_string())
+    }
+
+    pub(crate) fn view(&self, tree: &Digest) -> PathBuf {
+        self.base.join("views").join(tree.to_string())
+    }
+
+    pub(crate) fn stat_index(&self) -> PathBuf {
+        self.base.join("index").join("stat")
+    }
+
+    fn fanned(&self, folder: &str, digest: &Digest) -> PathBuf {
+        let hex = digest.to_string();
+        self.base.join(folder).join(&hex[..2]).join(&hex[2..])
+    }
+}

@@ -1,0 +1,204 @@
+//! Bytes go out: an artifact appears at a path, as cheaply as the file systems allow. Never hands out a blob that was
+//! not verified, and never an x-bit by hard link: the mode belongs to the blob.
+
+use std::fs::{self, File, Permissions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+use rustix::io::Errno;
+
+use crate::blobs::Look;
+use crate::files;
+use crate::store::{Store, lock};
+use crate::tree::link_height;
+use crate::{Artifact, ArtifactKind, CacheError, Digest, Entry, Node};
+
+/// Who will have the files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Materialise {
+    /// Readers: reflinks, else read-only hard links, else copies. Who writes through a link all the same damages the
+    /// blob, which its seal shows to the next reader.
+    Shared,
+    /// Somebody who may write: reflinks, else copies.
+    Private,
+}
+
+/// How the files were made; of a tree the costliest way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Method {
+    /// Copy-on-write clones.
+    Reflink,
+    /// Further names of the blobs.
+    HardLink,
+    /// Copies.
+    Copy,
+}
+
+impl Store {
+    /// Makes the artifact appear at `dest`, where nothing may be yet. When it fails, part of a tree may be there.
+    pub fn materialise(&self, artifact: &Artifact, dest: &Path, how: Materialise) -> Result<Method, CacheError> {
+        files::make_parent(dest).map_err(|source| CacheError::placing("making the folder of", dest, source))?;
+        self.materialise_at(artifact, dest, how, 0)
+    }
+
+    /// A checkout of a tree to look at, made once and checked every time: one in which somebody has changed something
+    /// is moved aside and made again.
+    pub fn open_tree(&self, artifact: &Artifact) -> Result<PathBuf, CacheError> {
+        if !artifact.is_tree() {
+            return Err(CacheError::WrongKind { digest: artifact.digest, expected: "folder" });
+        }
+        let view = self.inner.layout.view(&artifact.digest);
+        if view.is_dir() {
+            if self.is_faithful(&view, &artifact.digest)? {
+                return Ok(view);
+            }
+            self.move_aside(&view, &format!("view-{}", artifact.digest));
+        }
+        let made = self.session("checking out a folder")?.fresh();
+        self.materialise(artifact, &made, Materialise::Shared)?;
+        match fs::rename(&made, &view) {
+            Ok(()) => Ok(view),
+            // Another process was faster.
+            Err(_) if view.is_dir() => {
+                fs::remove_dir_all(&made).map_err(|source| CacheError::writing("removing", &made, source))?;
+                Ok(view)
+            }
+            Err(source) => Err(CacheError::writing("making", &view, source)),
+        }
+    }
+
+    fn materialise_at(
+        &self,
+        artifact: &Artifact,
+        dest: &Path,
+        how: Materialise,
+        depth: usize,
+    ) -> Result<Method, CacheError> {
+        if !artifact.is_tree() {
+            return self.materialise_file(artifact, dest, how);
+        }
+        let tree = self.tree(&artifact.digest)?;
+        fs::create_dir(dest).map_err(|source| CacheError::placing("making", dest, source))?;
+        let methods = tree.entries().par_iter().map(|entry| self.materialise_entry(entry, dest, how, depth));
+        methods.try_reduce(|| Method::Reflink, |one, other| Ok(one.max(other)))
+    }
+
+    fn materialise_entry(
+        &self,
+        entry: &Entry,
+        dest: &Path,
+        how: Materialise,
+        depth: usize,
+    ) -> Result<Method, CacheError> {
+        let place = dest.join(&entry.name);
+        match &entry.node {
+            Node::Artifact(artifact) => self.materialise_at(artifact, &place, how, depth + 1),
+            Node::Link(target) if link_height(target).is_some_and(|height| height <= depth) => {
+                symlink(target, &place).map_err(|source| CacheError::placing("linking", &place, source))?;
+                Ok(Method::Reflink)
+            }
+            Node::Link(target) => Err(CacheError::BadTree {
+                path: entry.name.clone(),
+                why: format!("it leads out of the tree, to `{target}`"),
+            }),
+        }
+    }
+
+    fn materialise_file(&self, artifact: &Artifact, dest: &Path, how: Materialise) -> Result<Method, CacheError> {
+        let blob = self.sound(&artifact.digest, artifact.size, Look::Use)?;
+        let executable = artifact.kind == ArtifactKind::Executable;
+        let made = self.clone_file(&blob, dest).and_then(|cloned| match cloned {
+            true => Ok(Method::Reflink),
+            false if how == Materialise::Shared && !executable && hard_link(&blob, dest)? => Ok(Method::HardLink),
+            false => copy(&blob, dest).map(|()| Method::Copy),
+        });
+        let method = made.map_err(|source| CacheError::placing("making", dest, source))?;
+        if method != Method::HardLink {
+            let mode = match (how, executable) {
+                (Materialise::Shared, false) => 0o444,
+                (Materialise::Shared, true) => 0o555,
+                (Materialise::Private, false) => 0o644,
+                (Materialise::Private, true) => 0o755,
+            };
+            let set = dress(dest, mode, how);
+            set.map_err(|source| CacheError::placing("making", dest, source))?;
+        }
+        Ok(method)
+    }
+
+    /// Tries a reflink; a device that refused one is not asked again.
+    fn clone_file(&self, blob: &Path, dest: &Path) -> io::Result<bool> {
+        let device = dest.parent().map_or(Ok(0), |folder| fs::metadata(folder).map(|metadata| metadata.dev()))?;
+        if lock(&self.inner.unlinkable).contains(&device) {
+            return Ok(false);
+        }
+        match reflink_copy::reflink(blob, dest) {
+            Ok(()) => Ok(true),
+            Err(error) if is_fatal(&error) => Err(error),
+            Err(_) => {
+                lock(&self.inner.unlinkable).insert(device);
+                Ok(false)
+            }
+        }
+    }
+
+    /// Whether a view holds what its tree says: names, lengths and seals.
+    fn is_faithful(&self, view: &Path, digest: &Digest) -> Result<bool, CacheError> {
+        let tree = self.tree(digest)?;
+        let names = fs::read_dir(view).map(Iterator::count).unwrap_or(0);
+        if names != tree.entries().len() {
+            return Ok(false);
+        }
+        for Entry { name, node } in tree.entries() {
+            let path = view.join(name);
+            let found = fs::symlink_metadata(&path).ok();
+            let same = match node {
+                Node::Link(target) => fs::read_link(&path).is_ok_and(|found| found == Path::new(target)),
+                Node::Artifact(artifact) if artifact.is_tree() => {
+                    found.is_some_and(|found| found.is_dir()) && self.is_faithful(&path, &artifact.digest)?
+                }
+                Node::Artifact(artifact) => found
+                    .is_some_and(|found| found.is_file() && found.len() == artifact.size && files::is_sealed(&found)),
+            };
+            if !same {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// The mode, and for readers the seal too, so that a view can be checked.
+fn dress(dest: &Path, mode: u32, how: Materialise) -> io::Result<()> {
+    if how == Materialise::Shared {
+        files::seal(&File::open(dest)?)?;
+    }
+    fs::set_permissions(dest, Permissions::from_mode(mode))
+}
+
+/// What neither a link nor a copy would do better.
+fn is_fatal(error: &io::Error) -> bool {
+    let full = matches!(Errno::from_io_error(error), Some(Errno::NOSPC | Errno::DQUOT | Errno::ROFS));
+    full || matches!(error.kind(), ErrorKind::NotFound | ErrorKind::AlreadyExists)
+}
+
+/// A hard link, where that is possible: another device, a blob with too many names, a file system without links or a
+/// kernel that guards other people's files all mean a copy.
+fn hard_link(blob: &Path, dest: &Path) -> io::Result<bool> {
+    match fs::hard_link(blob, dest) {
+        Ok(()) => Ok(true),
+        Err(error) if is_fatal(&error) => Err(error),
+        Err(_) => Ok(false),
+    }
+}
+
+fn copy(blob: &Path, dest: &Path) -> io::Result<()> {
+    let mut to = files::create(dest)?;
+    let copied = File::open(blob).and_then(|mut from| io::copy(&mut from, &mut to));
+    copied.map(|_| ()).inspect_err(|_| {
+        // The copy failed; that is what is told, not that its stump could not be removed.
+        let _ = fs::remove_file(dest);
+    })
+}
