@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::canonical::Value;
+use crate::diagnostic::Diagnostic;
 use crate::settings::RunSettings;
 use crate::stage::{Class, Kind};
 
@@ -167,6 +168,8 @@ pub struct Graph {
     pub goals: Vec<StepId>,
     /// Results to copy out.
     pub publish: Vec<Publication>,
+    /// What is probably a slip and stops nothing.
+    pub warnings: Vec<Diagnostic>,
 }
 
 impl Graph {

@@ -2,9 +2,12 @@
 //! no judge, no model. Never prints.
 
 pub mod canonical;
+pub mod diagnostic;
 pub mod event;
 pub mod graph;
 pub mod io;
+pub mod nearest;
+pub mod pipeline;
 pub mod protocol;
 pub mod settings;
 pub mod stage;

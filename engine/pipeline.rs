@@ -1,0 +1,290 @@
+//! From the text of a pipeline file to a [`Graph`]: parse (`document`), settle names (`resolve`, `order`), make one
+//! step a branch (`expand`, `typing`), choose the goals (`select`). Everything that is wrong is told at once. Reads
+//! the file and looks whether sources exist; runs, hashes and prints nothing.
+
+mod axes;
+mod document;
+mod expand;
+mod order;
+mod plans;
+mod reference;
+mod resolve;
+mod select;
+mod settings;
+mod table;
+mod typing;
+mod with;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use toml::de::DeTable;
+
+pub use select::select;
+
+use self::document::Document;
+use self::select::{AxisFilter, Index};
+use self::table::{Complaints, Text};
+use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::graph::{Graph, Input, Publication, Reference, Source, SourceId, Step, StepId};
+use crate::stage::Registry;
+
+/// What the command line asks of a pipeline.
+#[derive(Debug, Clone, Default)]
+pub struct Selection {
+    /// `--profile NAME`.
+    pub profile: Option<String>,
+    /// `--set NAME=VALUE`, in order; the last of a name wins.
+    pub set: Vec<(String, String)>,
+    /// `--axis AXIS=LABEL`: which goal steps are built. Never shrinks a gather.
+    pub axis: Vec<String>,
+    /// Steps or branch addresses; empty for the pipeline's own goals.
+    pub steps: Vec<String>,
+}
+
+/// Reads a pipeline file and instantiates it.
+pub fn load(file: &Path, registry: &Registry, selection: &Selection) -> Result<Graph, Diagnostics> {
+    let text = std::fs::read_to_string(file).map_err(|error| unreadable(file, &error))?;
+    parse_text(file, &text, registry, selection)
+}
+
+fn unreadable(file: &Path, error: &std::io::Error) -> Diagnostics {
+    let one = Diagnostic::new(format!("cannot read the pipeline `{}`: {error}", file.display()));
+    match error.kind() {
+        std::io::ErrorKind::NotFound => one.hint("name the TOML file first: `plumb run FILE`".to_string()).into(),
+        _ => one.into(),
+    }
+}
+
+/// The same for a text; `file` is what messages call it, and its folder is where relative paths start.
+pub fn parse_text(file: &Path, text: &str, registry: &Registry, selection: &Selection) -> Result<Graph, Diagnostics> {
+    let (root, syntax) = DeTable::parse_recoverable(text);
+    if !syntax.is_empty() {
+        let told = syntax.iter().map(|error| Diagnostic { span: error.span(), ..Diagnostic::new(error.message()) });
+        return Err(Diagnostics::located(told.collect(), file, text));
+    }
+    let mut complaints = Complaints::default();
+    let graph = build(file, root, registry, selection, &mut complaints);
+    let told = Diagnostics::located(complaints.all, file, text);
+    match graph {
+        Some(mut graph) => {
+            graph.warnings = told.diagnostics;
+            Ok(graph)
+        }
+        None => Err(told),
+    }
+}
+
+/// `None` where an error was told.
+fn build<'t>(
+    file: &Path,
+    root: toml::Spanned<DeTable<'t>>,
+    registry: &Registry,
+    selection: &'t Selection,
+    complaints: &mut Complaints,
+) -> Option<Graph> {
+    let mut document = document::read(root, selection, complaints);
+    let filter = AxisFilter::read(&selection.axis, &document.axes);
+    let filter = filter.map_err(|wrong| complaints.all.extend(wrong)).ok();
+    let resolved = resolve::resolve(&mut document, registry, complaints);
+    let steps = expand::expand(&resolved, &mut document, complaints);
+    if complaints.any_errors() {
+        check_names(&document, &resolved, complaints);
+        return None;
+    }
+    let folder = folder(file);
+    let index = Index::new(&steps);
+    let goals = goals(&steps, &index, &document, selection, &filter?, complaints);
+    let publish =
+        document.publish.iter().filter_map(|(to, from)| publication(to, from, &folder, &steps, &index, complaints));
+    let publish = publish.collect();
+    let (steps, sources) = used_sources(steps, &goals, &document, &folder, complaints);
+    let name = document.name.as_ref().map(|name| name.get_ref().to_string());
+    let stem = || file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    let graph = Graph {
+        name: name.unwrap_or_else(stem),
+        file: file.to_path_buf(),
+        steps,
+        sources,
+        goals,
+        publish,
+        warnings: Vec::new(),
+    };
+    (!complaints.any_errors()).then_some(graph)
+}
+
+/// The pipeline's folder, absolute.
+fn folder(file: &Path) -> PathBuf {
+    let parent = file.parent().unwrap_or(Path::new(""));
+    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+    std::path::absolute(parent).unwrap_or_else(|_| parent.to_path_buf())
+}
+
+/// Goals whose stage does not exist, where other errors keep the steps from being made.
+fn check_names(document: &Document<'_>, resolved: &resolve::Resolved<'_>, complaints: &mut Complaints) {
+    let names: BTreeSet<&str> = resolved.stages.iter().map(|stage| stage.text.name.get_ref().as_ref()).collect();
+    for goal in document.goal.iter().flatten() {
+        let stage = goal.get_ref().split('@').next().unwrap_or_default();
+        if !stage.contains('*') && !names.contains(stage) {
+            complaints.unknown(goal.span(), "stage", stage, names.iter().copied());
+        }
+    }
+}
+
+/// The selected steps, else `goal`, else every step that nobody consumes; less what `--axis` leaves out.
+fn goals(
+    steps: &[Step],
+    index: &Index<'_>,
+    document: &Document<'_>,
+    selection: &Selection,
+    filter: &AxisFilter<'_>,
+    complaints: &mut Complaints,
+) -> Vec<StepId> {
+    let mut goals: Vec<StepId> = Vec::new();
+    if !selection.steps.is_empty() {
+        for selector in &selection.steps {
+            goals.extend(index.select(selector).map_err(|one| complaints.add(one)).unwrap_or_default());
+        }
+    } else if let Some(goal) = &document.goal {
+        for selector in goal {
+            goals.extend(selected(index, selector, complaints));
+        }
+    } else {
+        goals = unconsumed(steps);
+    }
+    let mut seen = BTreeSet::new();
+    goals.retain(|goal| seen.insert(*goal));
+    let before = goals.len();
+    goals.retain(|goal| filter.wants(&steps[goal.0]));
+    if goals.is_empty() && before > 0 {
+        complaints.add(Diagnostic::new(format!("`--axis` leaves none of the {before} steps to build")));
+    }
+    goals
+}
+
+/// A selector that stands in the file.
+fn selected(index: &Index<'_>, selector: &Text<'_>, complaints: &mut Complaints) -> Vec<StepId> {
+    let found = index.select(selector.get_ref());
+    found.map_err(|one| complaints.add(Diagnostic { span: Some(selector.span()), ..one })).unwrap_or_default()
+}
+
+fn unconsumed(steps: &[Step]) -> Vec<StepId> {
+    let mut consumed = vec![false; steps.len()];
+    for reference in steps.iter().flat_map(references) {
+        if let Reference::Step { step, .. } = reference {
+            consumed[step.0] = true;
+        }
+    }
+    (0..steps.len()).filter(|position| !consumed[*position]).map(StepId).collect()
+}
+
+fn references(step: &Step) -> impl Iterator<Item = &Reference> {
+    step.inputs.values().flat_map(|input| {
+        let (one, many) = match input {
+            Input::One(reference) => (Some(reference), [].as_slice()),
+            Input::Gathered { branches, .. } => (None, branches.as_slice()),
+        };
+        one.into_iter().chain(many.iter().map(|branch| &branch.reference))
+    })
+}
+
+/// `"results/table.md" = "verdict.table"`: exactly one step; axes that are not named are at their baseline.
+fn publication(
+    to: &Text<'_>,
+    from: &Text<'_>,
+    folder: &Path,
+    steps: &[Step],
+    index: &Index<'_>,
+    complaints: &mut Complaints,
+) -> Option<Publication> {
+    let Some((selector, output)) = from.get_ref().rsplit_once('.') else {
+        let message = format!("`{}` is no `STAGE.OUTPUT`", from.get_ref());
+        complaints.error(from.span(), message);
+        return None;
+    };
+    let found =
+        index.select(selector).map_err(|one| complaints.add(Diagnostic { span: Some(from.span()), ..one })).ok()?;
+    let plain = |id: &&StepId| {
+        let branch = &steps[id.0].address.branch;
+        branch.iter().all(|value| value.baseline || selector.contains(&format!("{}=", value.axis)))
+    };
+    let step = *found.iter().find(plain).or(found.first())?;
+    let outputs = &steps[step.0].outputs;
+    if !outputs.iter().any(|known| known.name == output) {
+        let hint = crate::nearest::hint("outputs", output, outputs.iter().map(|known| known.name.as_str()));
+        let message = format!("stage `{}` has no output `{output}`", steps[step.0].address.stage);
+        complaints.add(Diagnostic::at(from.span(), message).hint(hint));
+        return None;
+    }
+    Some(Publication { destination: folder.join(to.get_ref().as_ref()), step, output: output.to_string() })
+}
+
+/// The sources that steps use, numbered anew. One that a goal needs must exist; another that does not is a warning.
+fn used_sources(
+    mut steps: Vec<Step>,
+    goals: &[StepId],
+    document: &Document<'_>,
+    folder: &Path,
+    complaints: &mut Complaints,
+) -> (Vec<Step>, Vec<Source>) {
+    let needed = needed(&steps, goals);
+    // For each source of the file, whether a step uses it, and whether a needed one does.
+    let mut uses = vec![(false, false); document.sources.len()];
+    for (position, step) in steps.iter().enumerate() {
+        for reference in references(step) {
+            if let Reference::Source { source, .. } = reference {
+                uses[source.0].0 = true;
+                uses[source.0].1 |= needed[position];
+            }
+        }
+    }
+    let (mut sources, mut numbers) = (Vec::new(), vec![SourceId(0); uses.len()]);
+    for (position, (text, (used, needed))) in document.sources.iter().zip(uses).enumerate() {
+        if !used {
+            continue;
+        }
+        let path = folder.join(text.path.get_ref().as_ref());
+        if !path.exists() {
+            let message = format!("source `{}` does not exist: `{}`", text.name.get_ref(), text.path.get_ref());
+            let one = Diagnostic::at(text.path.span(), message);
+            complaints.add(if needed { one } else { one.warning() });
+        }
+        numbers[position] = SourceId(sources.len());
+        sources.push(Source { name: text.name.get_ref().to_string(), path, span: text.path.span() });
+    }
+    steps.iter_mut().for_each(|step| renumber(step, &numbers));
+    (steps, sources)
+}
+
+fn renumber(step: &mut Step, numbers: &[SourceId]) {
+    let one = |reference: &mut Reference| {
+        if let Reference::Source { source, .. } = reference {
+            *source = numbers[source.0];
+        }
+    };
+    for input in step.inputs.values_mut() {
+        match input {
+            Input::One(reference) => one(reference),
+            Input::Gathered { branches, .. } => branches.iter_mut().for_each(|branch| one(&mut branch.reference)),
+        }
+    }
+}
+
+/// Whether each step is a goal or upstream of one: references point backwards, so one walk from the end suffices.
+fn needed(steps: &[Step], goals: &[StepId]) -> Vec<bool> {
+    let mut needed = vec![false; steps.len()];
+    let mut above = Vec::new();
+    goals.iter().for_each(|goal| needed[goal.0] = true);
+    for position in (0..steps.len()).rev() {
+        for reference in references(&steps[position]).filter(|_| needed[position]) {
+            if let Reference::Step { step, .. } = reference {
+                above.push(step.0);
+            }
+        }
+        above.drain(..).for_each(|producer| needed[producer] = true);
+    }
+    needed
+}
