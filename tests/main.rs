@@ -1,2 +1,4 @@
-//! stub
-fn main() {}
+//! The product through its binaries, and the house itself.
+
+mod house;
+mod setup;
