@@ -51,6 +51,12 @@ pub fn write<T: Serialize>(path: &Path, rows: impl IntoIterator<Item = T>) -> Re
     file.flush().map_err(|error| told(&error))
 }
 
+/// Reads one JSON document.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, StageError> {
+    let bytes = std::fs::read(path).map_err(|error| StageError::file("read", path, &error))?;
+    serde_json::from_slice(&bytes).map_err(|error| StageError::file("parse", path, &error))
+}
+
 /// Writes one JSON document, indented, with a final newline.
 pub fn write_json<T: Serialize + ?Sized>(path: &Path, document: &T) -> Result<(), StageError> {
     let mut text = serde_json::to_string_pretty(document).map_err(|error| StageError::file("write", path, &error))?;

@@ -110,6 +110,24 @@ pub enum Schedule {
     Constant,
 }
 
+impl Optimizer {
+    /// The rate of the update that follows `steps` earlier ones, as HF's schedulers have it (the first of a warm-up
+    /// is 0).
+    pub fn learning_rate_at(&self, steps: u64) -> f64 {
+        if steps < self.warmup_steps {
+            return self.learning_rate * steps as f64 / self.warmup_steps as f64;
+        }
+        let rest = self.max_steps.saturating_sub(self.warmup_steps).max(1) as f64;
+        let gone = ((steps - self.warmup_steps) as f64 / rest).min(1.0);
+        let share = match self.lr_scheduler_type {
+            Schedule::Linear => 1.0 - gone,
+            Schedule::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * gone).cos()),
+            Schedule::Constant => return self.learning_rate,
+        };
+        self.learning_rate * (self.min_lr_ratio + (1.0 - self.min_lr_ratio) * share)
+    }
+}
+
 /// What one optimiser step did.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct StepReport {
@@ -152,8 +170,8 @@ pub trait Model {
         progress: &mut dyn FnMut(u64),
     ) -> Result<Vec<Vec<Completion>>, StageError>;
 
-    /// Log-probability of every completion token, at temperature 1.
-    fn log_probabilities(&mut self, sequences: &[Sequence]) -> Result<Vec<Vec<f32>>, StageError>;
+    /// Log-probability of every completion token, the logits divided by `temperature`.
+    fn log_probabilities(&mut self, sequences: &[Sequence], temperature: f64) -> Result<Vec<Vec<f32>>, StageError>;
 
     /// Makes the model trainable: the last `trainable_layers` blocks (and the final norm and head where untied),
     /// or all of it.
@@ -199,4 +217,32 @@ pub enum Dtype {
     Float32,
     /// bfloat16.
     Bfloat16,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rates(lr_scheduler_type: Schedule) -> Vec<f64> {
+        let optimizer = Optimizer {
+            learning_rate: 1.0,
+            adam_beta1: 0.9,
+            adam_beta2: 0.999,
+            adam_epsilon: 1e-8,
+            weight_decay: 0.0,
+            max_grad_norm: 1.0,
+            lr_scheduler_type,
+            warmup_steps: 2,
+            min_lr_ratio: 0.2,
+            max_steps: 6,
+        };
+        (0..8).map(|steps| (optimizer.learning_rate_at(steps) * 1000.0).round() / 1000.0).collect()
+    }
+
+    #[test]
+    fn schedules_warm_up_and_end_at_their_share_of_the_peak() {
+        assert_eq!(rates(Schedule::Linear), [0.0, 0.5, 1.0, 0.8, 0.6, 0.4, 0.2, 0.2]);
+        assert_eq!(rates(Schedule::Cosine), [0.0, 0.5, 1.0, 0.883, 0.6, 0.317, 0.2, 0.2]);
+        assert_eq!(rates(Schedule::Constant), [0.0, 0.5, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]);
+    }
 }

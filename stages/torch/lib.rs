@@ -1,1 +1,14 @@
-//! stub
+//! plumb-torch: the only crate that names `tch`. Transformer, generation, optimiser, weights, and the model stages
+//! that plumb-stages declares. Knows no pipeline and no cache.
+
+pub mod adamw;
+pub mod batch;
+pub mod config;
+pub mod device;
+pub mod generate;
+pub mod language_model;
+pub mod learner;
+pub mod losses;
+pub mod sampling;
+pub mod transformer;
+pub mod weights;

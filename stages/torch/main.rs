@@ -1,2 +1,3 @@
-//! stub
+//! The worker.
+
 fn main() {}

@@ -1,0 +1,295 @@
+//! A model folder opened over libtorch: what plumb-stages' loops ask of a `Model`. The border at which libtorch's
+//! errors become stage errors.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use plumb_engine::io::Manner;
+use plumb_engine::stage::StageError;
+use plumb_stages::maths::grpo::GrpoLoss;
+use plumb_stages::model::{
+    Backend, Completion, Dtype, Model, Optimizer, Request, Rollout, Sampling, Sequence, StepReport,
+};
+use serde_json::Value;
+use tch::{Kind, Tensor, no_grad_guard};
+use tokenizers::Tokenizer;
+
+use crate::batch::predicting;
+use crate::config::{Config, token_ids};
+use crate::learner::Learner;
+use crate::transformer::Transformer;
+use crate::weights::{self, Files};
+use crate::{device, generate, losses};
+
+/// Opens model folders on the device that the manner asks for.
+#[derive(Debug, Clone, Copy)]
+pub struct Torch;
+
+/// Files of a model folder that pass through training unchanged.
+const COMPANIONS: [&str; 5] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "generation_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+];
+
+/// Tokens scored in one pass by [`Model::log_probabilities`].
+const SCORED_AT_ONCE: usize = 8192;
+
+/// A transformer with its tokenizer, and its optimiser once training is prepared.
+pub struct LanguageModel {
+    folder: PathBuf,
+    transformer: Transformer,
+    tokenizer: Tokenizer,
+    eos: Vec<u32>,
+    template: Option<String>,
+    learner: Option<Learner>,
+}
+
+impl Backend for Torch {
+    fn load(&self, folder: &Path, dtype: Dtype, manner: &Manner) -> Result<Box<dyn Model>, StageError> {
+        Ok(Box::new(LanguageModel::open(folder, dtype, manner)?))
+    }
+}
+
+impl LanguageModel {
+    /// Opens an HF model folder for inference.
+    pub fn open(folder: &Path, dtype: Dtype, manner: &Manner) -> Result<Self, StageError> {
+        let device = device::choose(manner)?;
+        let config = Config::read(folder)?;
+        let kind = match dtype {
+            Dtype::Float32 => Kind::Float,
+            Dtype::Bfloat16 => Kind::BFloat16,
+        };
+        let files = Files::open(folder)?;
+        let weights = weights::parts(&config).into_iter().map(|part| {
+            let weight = files.part(&config, part)?;
+            let kind = if part.layer().is_some() { kind } else { Kind::Float };
+            weight.f_to_device(device).and_then(|weight| weight.f_to_kind(kind)).map_err(|error| torch(&error))
+        });
+        let weights = weights.collect::<Result<Vec<_>, _>>()?;
+        let tokenizer_file = folder.join("tokenizer.json");
+        let tokenizer =
+            Tokenizer::from_file(&tokenizer_file).map_err(|error| StageError::file("read", &tokenizer_file, &error))?;
+        let eos = end_tokens(folder, &config)?;
+        Ok(Self {
+            folder: folder.to_path_buf(),
+            transformer: Transformer { config, weights, kind, device },
+            tokenizer,
+            eos,
+            template: chat_template(folder)?,
+            learner: None,
+        })
+    }
+
+    /// The transformer itself, for tests and measurements.
+    pub fn transformer(&self) -> &Transformer {
+        &self.transformer
+    }
+
+    fn learning(&mut self) -> Result<(&mut Learner, &mut Transformer), StageError> {
+        let learner = self.learner.as_mut().ok_or_else(|| StageError::new("training was not prepared"))?;
+        Ok((learner, &mut self.transformer))
+    }
+
+    // Trained parts from their masters, the others from the file: inference may have rounded what it holds.
+    fn weights_in_full(&self) -> Result<Vec<Tensor>, StageError> {
+        let files = Files::open(&self.folder)?;
+        let config = &self.transformer.config;
+        let mut trained: std::collections::BTreeMap<usize, Tensor> =
+            self.learner.iter().flat_map(Learner::masters).collect();
+        let parts = weights::parts(config).into_iter().enumerate();
+        parts.map(|(place, part)| trained.remove(&place).map_or_else(|| files.part(config, part), Ok)).collect()
+    }
+}
+
+impl Model for LanguageModel {
+    fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    fn eos_token_ids(&self) -> &[u32] {
+        &self.eos
+    }
+
+    fn chat_template(&self) -> Option<&str> {
+        self.template.as_deref()
+    }
+
+    fn generate(
+        &mut self,
+        requests: &[Request],
+        sampling: &Sampling,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Vec<Vec<Completion>>, StageError> {
+        if let Some(empty) = requests.iter().position(|request| request.prompt.is_empty()) {
+            return Err(StageError::new(format!("prompt {empty} of a batch has no tokens")));
+        }
+        caught(|| generate::generate(&self.transformer, &self.eos, requests, sampling, progress))
+    }
+
+    fn log_probabilities(&mut self, sequences: &[Sequence], temperature: f64) -> Result<Vec<Vec<f32>>, StageError> {
+        caught(|| {
+            let _guard = no_grad_guard();
+            let mut scored = Vec::with_capacity(sequences.len());
+            for part in parts_of(sequences) {
+                scored.extend(score(&self.transformer, part, temperature));
+            }
+            scored
+        })
+    }
+
+    fn prepare_training(&mut self, optimizer: &Optimizer, trainable_layers: Option<usize>) -> Result<(), StageError> {
+        let files = Files::open(&self.folder)?;
+        let parts = weights::parts(&self.transformer.config);
+        let places = Learner::places(&self.transformer, trainable_layers);
+        let master = |place: &usize| {
+            let weight = files.part(&self.transformer.config, parts[*place])?;
+            weight.f_to_device(self.transformer.device).map_err(|error| torch(&error))
+        };
+        let masters = places.iter().map(master).collect::<Result<Vec<_>, _>>()?;
+        let transformer = &mut self.transformer;
+        self.learner = Some(caught(|| Learner::new(transformer, places, &masters, optimizer, trainable_layers))?);
+        Ok(())
+    }
+
+    fn sft_step(&mut self, sequences: &[Sequence], micro_batch: usize) -> Result<StepReport, StageError> {
+        let (learner, transformer) = self.learning()?;
+        caught(|| learner.sft_step(transformer, sequences, micro_batch))
+    }
+
+    fn grpo_step(
+        &mut self,
+        rollouts: &[Rollout],
+        loss: &GrpoLoss,
+        micro_batch: usize,
+    ) -> Result<StepReport, StageError> {
+        let (learner, transformer) = self.learning()?;
+        caught(|| learner.grpo_step(transformer, rollouts, loss, micro_batch))
+    }
+
+    fn save(&self, folder: &Path) -> Result<(), StageError> {
+        std::fs::create_dir_all(folder).map_err(|error| StageError::file("create", folder, &error))?;
+        let config = &self.transformer.config;
+        let weights = self.weights_in_full()?;
+        weights::write(&folder.join("model.safetensors"), &weights::to_hf(config, &weights))?;
+        config.write(folder)?;
+        for name in COMPANIONS {
+            let (from, to) = (self.folder.join(name), folder.join(name));
+            if from.exists() {
+                // Not `fs::copy`: that would carry the input's read-only permission along.
+                let bytes = std::fs::read(&from).map_err(|error| StageError::file("read", &from, &error))?;
+                std::fs::write(&to, bytes).map_err(|error| StageError::file("write", &to, &error))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn save_checkpoint(&self, folder: &Path) -> Result<(), StageError> {
+        let learner = self.learner.as_ref().ok_or_else(|| StageError::new("training was not prepared"))?;
+        learner.save(folder)
+    }
+
+    fn resume(&mut self, folder: &Path) -> Result<(), StageError> {
+        let (learner, transformer) = self.learning()?;
+        learner.resume(transformer, folder)
+    }
+
+    fn weights_digest(&self) -> String {
+        self.learner.as_ref().map(Learner::digest).unwrap_or_default()
+    }
+}
+
+fn score(model: &Transformer, sequences: &[Sequence], temperature: f64) -> Vec<Vec<f32>> {
+    let logits = model.logits(&predicting(model, sequences, 0, None));
+    let logits = if temperature == 1.0 { logits } else { logits.g_div_scalar(temperature) };
+    let targets: Vec<i64> =
+        sequences.iter().flat_map(|sequence| &sequence.completion).map(|token| i64::from(*token)).collect();
+    let targets = Tensor::from_slice(&targets).to_device(model.device);
+    let logprobs = losses::of_targets(&logits.log_softmax(-1, Kind::Float), &targets).to_device(tch::Device::Cpu);
+    let mut flat = vec![0f32; logprobs.numel()];
+    let count = flat.len();
+    logprobs.copy_data(&mut flat, count);
+    let mut rest = flat.as_slice();
+    let mut cut = |sequence: &Sequence| {
+        let (own, others) = rest.split_at(sequence.completion.len());
+        rest = others;
+        own.to_vec()
+    };
+    sequences.iter().map(&mut cut).collect()
+}
+
+// Consecutive sequences, cut where the padded pass would hold too many tokens.
+fn parts_of(sequences: &[Sequence]) -> Vec<&[Sequence]> {
+    let (mut parts, mut start, mut longest) = (Vec::new(), 0, 0);
+    for (index, sequence) in sequences.iter().enumerate() {
+        longest = longest.max(sequence.prompt.len() + sequence.completion.len());
+        if index > start && (index + 1 - start) * longest > SCORED_AT_ONCE {
+            parts.push(&sequences[start..index]);
+            (start, longest) = (index, sequence.prompt.len() + sequence.completion.len());
+        }
+    }
+    parts.push(&sequences[start..]);
+    parts.into_iter().filter(|part| !part.is_empty()).collect()
+}
+
+// generation_config.json wins over config.json, as in transformers.
+fn end_tokens(folder: &Path, config: &Config) -> Result<Vec<u32>, StageError> {
+    let generation = json(&folder.join("generation_config.json"))?;
+    let ids = token_ids(generation.as_ref().and_then(|document| document.get("eos_token_id")));
+    let ids = if ids.is_empty() { config.eos_token_ids() } else { ids };
+    if ids.is_empty() {
+        return Err(StageError::new(format!("`{}` names no `eos_token_id`", folder.display())));
+    }
+    Ok(ids)
+}
+
+fn chat_template(folder: &Path) -> Result<Option<String>, StageError> {
+    let file = folder.join("chat_template.jinja");
+    if file.exists() {
+        let text = std::fs::read_to_string(&file).map_err(|error| StageError::file("read", &file, &error))?;
+        return Ok(Some(text));
+    }
+    let settings = json(&folder.join("tokenizer_config.json"))?;
+    let template = settings.as_ref().and_then(|settings| settings.get("chat_template"));
+    let text = match template {
+        Some(Value::Array(named)) => {
+            let default = named.iter().find(|entry| entry["name"] == "default").or(named.first());
+            default.and_then(|entry| entry["template"].as_str())
+        }
+        Some(value) => value.as_str(),
+        None => None,
+    };
+    Ok(text.map(str::to_string))
+}
+
+fn json(path: &Path) -> Result<Option<Value>, StageError> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    plumb_stages::jsonl::read_json(path).map(Some)
+}
+
+fn torch(error: &tch::TchError) -> StageError {
+    StageError::new(format!("libtorch: {}", first_line(&error.to_string())))
+}
+
+// libtorch's errors carry its own stack trace after the first line.
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or(text)
+}
+
+/// Runs tensor code, whose plain methods panic with libtorch's message, and turns that into an error.
+pub fn caught<T>(work: impl FnOnce() -> T) -> Result<T, StageError> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+        let message = text.unwrap_or("unknown error");
+        let message = message.split_once("Torch(\"").map_or(message, |(_, rest)| rest);
+        let error = StageError::new(format!("libtorch: {}", first_line(&message.replace("\\n", "\n"))));
+        if message.contains("out of memory") || message.contains("can't allocate memory") {
+            return error.hint("set `with.micro_batch` to a smaller number");
+        }
+        error
+    })
+}

@@ -1,0 +1,231 @@
+//! One optimiser step: micro-batches forward and backward, gradients summed, clipped, applied. Which weights learn is
+//! decided once; the frozen blocks below are run without gradients.
+
+use std::path::Path;
+
+use plumb_engine::stage::StageError;
+use plumb_stages::jsonl;
+use plumb_stages::maths::grpo::GrpoLoss;
+use plumb_stages::model::{Optimizer, Rollout, Sequence, StepReport};
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+use crate::adamw::AdamW;
+use crate::batch::{Frozen, predicting};
+use crate::losses::{self, Share, Sums, Tokens};
+use crate::transformer::Transformer;
+use crate::weights::{self, Part, Written};
+
+/// The trainable weights of a transformer and their optimiser.
+pub struct Learner {
+    adamw: AdamW,
+    /// Index of each trainable part among the transformer's weights, in the order of the flat buffer.
+    places: Vec<usize>,
+    shapes: Vec<Vec<i64>>,
+    /// Blocks below this one are frozen.
+    frozen: usize,
+    activations: Frozen,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Progress {
+    steps: u64,
+}
+
+impl Learner {
+    /// Indices of the parts that learn: the last `trainable_layers` blocks with the final norm and an untied head,
+    /// or everything. Decayed weights first, then the gains.
+    pub fn places(model: &Transformer, trainable_layers: Option<usize>) -> Vec<usize> {
+        let parts = weights::parts(&model.config);
+        let first = first_trainable(model, trainable_layers);
+        let learns = |part: &Part| match part.layer() {
+            Some(layer) => layer >= first,
+            None => trainable_layers.is_none() || !matches!(part, Part::Embedding),
+        };
+        let chosen: Vec<usize> = (0..parts.len()).filter(|place| learns(&parts[*place])).collect();
+        let (norms, matrices): (Vec<usize>, Vec<usize>) = chosen.into_iter().partition(|place| parts[*place].is_norm());
+        matrices.into_iter().chain(norms).collect()
+    }
+
+    /// Makes `masters` (f32, in the order of `places`) the model's own weights.
+    pub fn new(
+        model: &mut Transformer,
+        places: Vec<usize>,
+        masters: &[Tensor],
+        settings: &Optimizer,
+        trainable_layers: Option<usize>,
+    ) -> Self {
+        let parts = weights::parts(&model.config);
+        let decayed = places.iter().filter(|place| !parts[**place].is_norm()).count();
+        let shapes = masters.iter().map(Tensor::size).collect();
+        let frozen = if trainable_layers.is_none() { 0 } else { first_trainable(model, trainable_layers) };
+        let adamw = AdamW::new(masters, decayed, settings);
+        let learner = Self { adamw, places, shapes, frozen, activations: Frozen::default() };
+        learner.refresh(model);
+        learner
+    }
+
+    /// Puts the masters' present values into the model, in its dtype.
+    pub fn refresh(&self, model: &mut Transformer) {
+        let parts = weights::parts(&model.config);
+        for (place, leaf) in self.places.iter().zip(self.adamw.leaves(&self.shapes)) {
+            let kind = if parts[*place].layer().is_some() { model.kind } else { Kind::Float };
+            model.weights[*place] = leaf.detach().to_kind(kind);
+        }
+    }
+
+    /// One step on the mean token loss.
+    pub fn sft_step(&mut self, model: &mut Transformer, sequences: &[Sequence], micro_batch: usize) -> StepReport {
+        // Like lengths together: less padding.
+        let mut order: Vec<&Sequence> = sequences.iter().collect();
+        order.sort_by_key(|sequence| sequence.prompt.len() + sequence.completion.len());
+        let sorted: Vec<Sequence> = order.into_iter().cloned().collect();
+        let tokens = sequences.iter().map(|sequence| sequence.completion.len() as f64).sum::<f64>();
+        let mut step = Step::new(self, model);
+        for part in sorted.chunks(size(micro_batch, sorted.len())) {
+            let logits = step.logits(part, Some(&mut self.activations), self.frozen);
+            step.add(losses::cross_entropy(&logits, &targets(part, model), tokens.max(1.0)));
+        }
+        self.finish(model, step, tokens)
+    }
+
+    /// One step on GRPO's loss.
+    pub fn grpo_step(
+        &mut self,
+        model: &mut Transformer,
+        rollouts: &[Rollout],
+        loss: &GrpoLoss,
+        micro_batch: usize,
+    ) -> StepReport {
+        let size = size(micro_batch, rollouts.len());
+        let share = Share::new(rollouts, rollouts.len().div_ceil(size));
+        let mut step = Step::new(self, model);
+        for part in rollouts.chunks(size) {
+            let sequences: Vec<Sequence> = part.iter().map(|rollout| rollout.sequence.clone()).collect();
+            let logits = step.logits(&sequences, None, self.frozen);
+            let tokens = Tokens::new(part, loss, &share, model.device);
+            step.add(losses::grpo(&logits, &targets(&sequences, model), &tokens, loss));
+        }
+        self.finish(model, step, losses::counted_tokens(rollouts))
+    }
+
+    // A loss or gradient that is not finite is reported and not applied.
+    fn finish(&mut self, model: &mut Transformer, step: Step, tokens: f64) -> StepReport {
+        let Some((mut gradient, sums)) = step.gradient.zip(step.sums) else { return StepReport::default() };
+        let norm = gradient.norm();
+        let read: Vec<f64> =
+            Vec::try_from(&Tensor::cat(&[sums.to_kind(Kind::Double), norm.to_kind(Kind::Double).view([1])], 0))
+                .unwrap_or_else(|_| vec![f64::NAN; 7]);
+        let [loss, entropy, kl, right, low, high, grad_norm] = read[..] else { return StepReport::default() };
+        let mut report = StepReport {
+            loss,
+            grad_norm,
+            learning_rate: 0.0,
+            entropy: entropy / tokens.max(1.0),
+            kl: kl / tokens.max(1.0),
+            mean_token_accuracy: right / tokens.max(1.0),
+            clip_low: low / tokens.max(1.0),
+            clip_high: high / tokens.max(1.0),
+            num_tokens: tokens as u64,
+        };
+        if loss.is_finite() && grad_norm.is_finite() {
+            report.learning_rate = self.adamw.step(&mut gradient, grad_norm);
+            if model.kind != Kind::Float {
+                self.refresh(model);
+            }
+        }
+        report
+    }
+
+    /// The master of each trained part, by its place among the transformer's weights.
+    pub fn masters(&self) -> impl Iterator<Item = (usize, Tensor)> {
+        self.places.iter().copied().zip(self.adamw.leaves(&self.shapes))
+    }
+
+    /// Digest of the masters' bytes.
+    pub fn digest(&self) -> String {
+        let data = self.adamw.data.to_device(tch::Device::Cpu);
+        let mut bytes = vec![0; data.numel() * 4];
+        data.copy_data_u8(&mut bytes, data.numel());
+        blake3::hash(&bytes).to_hex().to_string()
+    }
+
+    /// Writes masters, moments and the number of updates.
+    pub fn save(&self, folder: &Path) -> Result<(), StageError> {
+        let named = [("data", &self.adamw.data), ("mean", &self.adamw.mean), ("square", &self.adamw.square)];
+        let tensors = named.into_iter().map(|(name, tensor)| (name.to_string(), Written::of(tensor))).collect();
+        weights::write(&folder.join("optimizer.safetensors"), &tensors)?;
+        jsonl::write_json(&folder.join("optimizer.json"), &Progress { steps: self.adamw.steps })
+    }
+
+    /// Continues from [`Learner::save`].
+    pub fn resume(&mut self, model: &mut Transformer, folder: &Path) -> Result<(), StageError> {
+        let progress = jsonl::read_json::<Progress>(&folder.join("optimizer.json"))?;
+        let files = weights::Files::of(&folder.join("optimizer.safetensors"))?;
+        let size = [self.adamw.data.numel() as i64];
+        let _guard = tch::no_grad_guard();
+        for (name, tensor) in
+            [("data", &mut self.adamw.data), ("mean", &mut self.adamw.mean), ("square", &mut self.adamw.square)]
+        {
+            tensor.copy_(&files.tensor(name, &size)?);
+        }
+        self.adamw.steps = progress.steps;
+        self.refresh(model);
+        Ok(())
+    }
+}
+
+// One step under way: the model with weights that take part in the graph, and what has been summed.
+struct Step {
+    model: Transformer,
+    leaves: Vec<Tensor>,
+    gradient: Option<Tensor>,
+    sums: Option<Tensor>,
+}
+
+impl Step {
+    fn new(learner: &Learner, model: &Transformer) -> Self {
+        let leaves = learner.adamw.leaves(&learner.shapes);
+        let weights = model.weights.iter().map(Tensor::shallow_clone).collect();
+        let mut own = Transformer { config: model.config.clone(), weights, kind: model.kind, device: model.device };
+        let parts = weights::parts(&model.config);
+        for (place, leaf) in learner.places.iter().zip(&leaves) {
+            let kind = if parts[*place].layer().is_some() { model.kind } else { Kind::Float };
+            own.weights[*place] = leaf.to_kind(kind);
+        }
+        Self { model: own, leaves, gradient: None, sums: None }
+    }
+
+    fn logits(&self, sequences: &[Sequence], kept: Option<&mut Frozen>, frozen: usize) -> Tensor {
+        self.model.logits(&predicting(&self.model, sequences, frozen, kept))
+    }
+
+    fn add(&mut self, sums: Sums) {
+        let gradients = Tensor::run_backward(&[&sums.loss], &self.leaves, false, false);
+        let flat: Vec<Tensor> = gradients.iter().map(|gradient| gradient.reshape([-1])).collect();
+        let (gradient, sums) = (Tensor::cat(&flat, 0), Tensor::cat(&[sums.loss.detach().view([1]), sums.counts], 0));
+        let added = |whole: Option<Tensor>, part: Tensor| {
+            Some(match whole {
+                Some(mut whole) => whole.g_add_(&part),
+                None => part,
+            })
+        };
+        self.gradient = added(self.gradient.take(), gradient);
+        self.sums = added(self.sums.take(), sums);
+    }
+}
+
+fn first_trainable(model: &Transformer, trainable_layers: Option<usize>) -> usize {
+    let layers = model.config.num_hidden_layers;
+    layers.saturating_sub(trainable_layers.unwrap_or(layers))
+}
+
+fn size(micro_batch: usize, all: usize) -> usize {
+    if micro_batch == 0 { all.max(1) } else { micro_batch }
+}
+
+fn targets(sequences: &[Sequence], model: &Transformer) -> Tensor {
+    let flat: Vec<i64> =
+        sequences.iter().flat_map(|sequence| &sequence.completion).map(|token| i64::from(*token)).collect();
+    Tensor::from_slice(&flat).to_device(model.device)
+}

@@ -1,0 +1,131 @@
+//! Losses over a row of completion tokens: token-mean cross-entropy and GRPO's clipped objective with the k3
+//! divergence, under TRL's definitions (ML.md 2.1, 2.4). The same mathematics on slices is in
+//! `plumb_stages::maths::grpo`; a test here compares the two.
+
+use plumb_stages::maths::grpo::{GrpoLoss, LossType};
+use plumb_stages::model::Rollout;
+use tch::{Device, Kind, Tensor, no_grad_guard};
+
+/// Sums over the tokens of one micro-batch, still on the device: read once a step.
+pub struct Sums {
+    /// To be minimised; divided as the whole step demands.
+    pub loss: Tensor,
+    /// (5): tokens' entropy, k3 divergence, right argmax, clipped below, clipped above
+    pub counts: Tensor,
+}
+
+/// Log-probability of each target: (tokens, vocabulary), (tokens) -> (tokens)
+pub fn of_targets(logprobs: &Tensor, targets: &Tensor) -> Tensor {
+    logprobs.gather(1, &targets.unsqueeze(1), false).squeeze_dim(1)
+}
+
+/// Cross-entropy summed over tokens and divided by `tokens`, the whole step's number.
+pub fn cross_entropy(logits: &Tensor, targets: &Tensor, tokens: f64) -> Sums {
+    let logprobs = logits.log_softmax(-1, Kind::Float);
+    let loss = of_targets(&logprobs, targets).sum(Kind::Float).g_mul_scalar(-1.0 / tokens);
+    let _guard = no_grad_guard();
+    let right = logits.argmax(-1, false).eq_tensor(targets).sum(Kind::Float);
+    let zero = Tensor::zeros_like(&right);
+    Sums { loss, counts: Tensor::stack(&[&entropy(&logprobs, None), &zero, &right, &zero, &zero], 0) }
+}
+
+/// What the rollouts of one micro-batch say of each token, flat.
+pub struct Tokens {
+    advantage: Tensor,
+    old: Option<Tensor>,
+    reference: Option<Tensor>,
+    weight: Tensor,
+    counted: Tensor,
+}
+
+/// Denominators of the whole step, which micro-batches share.
+pub struct Share {
+    /// Sequences.
+    pub sequences: f64,
+    /// Completion tokens of counted sequences.
+    pub tokens: f64,
+    /// Micro-batches.
+    pub parts: f64,
+}
+
+impl Share {
+    /// Of a step that is cut into `parts`.
+    pub fn new(rollouts: &[Rollout], parts: usize) -> Self {
+        Self { sequences: rollouts.len() as f64, tokens: counted_tokens(rollouts).max(1.0), parts: parts as f64 }
+    }
+}
+
+/// Completion tokens of the sequences that count.
+pub fn counted_tokens(rollouts: &[Rollout]) -> f64 {
+    rollouts.iter().filter(|rollout| rollout.counted).map(|rollout| rollout.sequence.completion.len() as f64).sum()
+}
+
+impl Tokens {
+    /// Spreads each rollout's numbers over its tokens.
+    pub fn new(rollouts: &[Rollout], loss: &GrpoLoss, share: &Share, device: Device) -> Self {
+        let own = counted_tokens(rollouts).max(1.0);
+        let weight = |rollout: &Rollout| match (rollout.counted, loss.loss_type) {
+            (false, _) => 0.0,
+            (true, LossType::Grpo) => 1.0 / (share.sequences * (rollout.sequence.completion.len() as f64).max(1.0)),
+            (true, LossType::Dapo) => 1.0 / share.tokens,
+            (true, LossType::Bnpo) => 1.0 / (own * share.parts),
+            (true, LossType::DrGrpo) => 1.0 / (share.sequences * loss.max_completion_length as f64),
+        };
+        let spread = |number: &dyn Fn(&Rollout) -> f64| {
+            let flat: Vec<f32> = rollouts
+                .iter()
+                .flat_map(|rollout| std::iter::repeat_n(number(rollout) as f32, rollout.sequence.completion.len()))
+                .collect();
+            Tensor::from_slice(&flat).to_device(device)
+        };
+        let joined = |part: &dyn Fn(&Rollout) -> &[f32]| {
+            let flat: Vec<f32> = rollouts.iter().flat_map(part).copied().collect();
+            (!flat.is_empty()).then(|| Tensor::from_slice(&flat).to_device(device))
+        };
+        Self {
+            advantage: spread(&|rollout| rollout.advantage),
+            old: joined(&|rollout| &rollout.old_logprobs),
+            reference: joined(&|rollout| &rollout.ref_logprobs),
+            weight: spread(&weight),
+            counted: spread(&|rollout| f64::from(u8::from(rollout.counted))),
+        }
+    }
+}
+
+/// GRPO's loss. `logits` are not yet divided by the temperature.
+pub fn grpo(logits: &Tensor, targets: &Tensor, tokens: &Tokens, settings: &GrpoLoss) -> Sums {
+    let scaled =
+        if settings.temperature == 1.0 { logits.shallow_clone() } else { logits.g_div_scalar(settings.temperature) };
+    let all = scaled.log_softmax(-1, Kind::Float);
+    let logprobs = of_targets(&all, targets);
+    let old = tokens.old.as_ref().map_or_else(|| logprobs.detach(), Tensor::shallow_clone);
+    let ratio = (&logprobs - old).exp();
+    let clipped = ratio.clamp(1.0 - settings.epsilon, 1.0 + settings.epsilon_high);
+    let bounded = settings.delta.map_or_else(|| ratio.shallow_clone(), |delta| ratio.clamp_max(delta));
+    let gain = (bounded * &tokens.advantage).minimum(&(clipped * &tokens.advantage));
+    let mut each = -gain;
+    let mut divergence = Tensor::zeros_like(&tokens.weight);
+    if let Some(reference) = tokens.reference.as_ref().filter(|_| settings.beta != 0.0) {
+        let apart = reference - &logprobs;
+        let k3 = apart.exp() - apart - 1.0;
+        divergence = k3.detach();
+        each += k3 * settings.beta;
+    }
+    let loss = each.dot(&tokens.weight);
+    let _guard = no_grad_guard();
+    let low = ratio.lt(1.0 - settings.epsilon).logical_and(&tokens.advantage.lt(0.0));
+    let high = ratio.gt(1.0 + settings.epsilon_high).logical_and(&tokens.advantage.gt(0.0));
+    let over = |values: &Tensor| values.to_kind(Kind::Float).dot(&tokens.counted);
+    let none = Tensor::zeros_like(&loss);
+    let counts = Tensor::stack(
+        &[&entropy(&all, Some(&tokens.counted)), &over(&divergence), &none, &over(&low), &over(&high)],
+        0,
+    );
+    Sums { loss, counts }
+}
+
+fn entropy(logprobs: &Tensor, counted: Option<&Tensor>) -> Tensor {
+    let logprobs = logprobs.detach();
+    let each = -(logprobs.exp() * logprobs).sum_dim_intlist(-1, false, Kind::Float);
+    counted.map_or_else(|| each.sum(Kind::Float), |counted| each.dot(counted))
+}
