@@ -1,8 +1,55 @@
 //! Training, RLHF and generation loops over the `Model` trait, and the declarations of the stages that a worker runs.
 
-use plumb_engine::stage::Registry;
+pub mod generate;
+pub mod genrm;
+pub mod group;
+pub mod judge;
+pub mod log;
+pub mod order;
+pub mod rlhf;
+pub mod sft;
+pub mod source;
+pub mod tokens;
 
-/// Adds the kinds of this folder.
+use std::path::Path;
+
+use plumb_engine::io::Io;
+use plumb_engine::stage::{OutputSpec, Problem, Registry, StageError};
+
+const STEPS: OutputSpec = OutputSpec::result("steps", "steps.jsonl", "the metrics of every step; no times");
+const COMPLETIONS: OutputSpec =
+    OutputSpec::diagnostic("completions", "completions.jsonl", "a few completions of every step with their rewards");
+const TRAINER_STATE: OutputSpec =
+    OutputSpec::diagnostic("trainer_state", "trainer_state.json", "the log in the shape that HF's tools plot");
+
+/// Adds the kinds of this folder, all of them run by the worker.
 pub fn register(registry: Registry) -> Registry {
     registry
+        .declare::<source::ModelInit>()
+        .declare::<source::ModelImport>()
+        .declare::<sft::Sft>()
+        .declare::<genrm::GenrmTrain>()
+        .declare::<rlhf::ActorRlhf>()
+        .declare::<judge::BenchJudge>()
+        .declare::<generate::EvalGenerate>()
+}
+
+fn at_least_one(counts: &[(&'static str, u64)]) -> impl Iterator<Item = Problem> {
+    counts.iter().filter(|(_, count)| *count == 0).map(|(field, _)| Problem::new(*field, "expected at least 1"))
+}
+
+fn shares(shares: &[(&'static str, f64)]) -> impl Iterator<Item = Problem> {
+    let wrong = shares.iter().filter(|(_, share)| !(0.0..=1.0).contains(share));
+    wrong.map(|(field, share)| Problem::new(*field, format!("`{share}` is no share: expected 0 to 1")))
+}
+
+fn report_dropped(dropped: usize, kept: usize, path: &Path, io: &Io) -> Result<(), StageError> {
+    if kept == 0 {
+        let message = format!("`{}` has no row with a prompt within `max_prompt_length` tokens", path.display());
+        return Err(StageError::new(message));
+    }
+    if dropped > 0 {
+        io.log(format!("{dropped} rows have a prompt of more than `max_prompt_length` tokens: left out"));
+    }
+    Ok(())
 }

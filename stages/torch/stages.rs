@@ -1,0 +1,24 @@
+//! The registry of the worker: plumb-stages' kinds, with functions for those that need a model.
+
+use plumb_engine::stage::Registry;
+use plumb_stages::train::generate::EvalGenerate;
+use plumb_stages::train::genrm::GenrmTrain;
+use plumb_stages::train::judge::BenchJudge;
+use plumb_stages::train::rlhf::ActorRlhf;
+use plumb_stages::train::sft::Sft;
+use plumb_stages::train::source::ModelInit;
+use plumb_stages::train::{generate, genrm, judge, rlhf, sft};
+
+use crate::init;
+use crate::language_model::Torch;
+
+/// Every kind that plumb-stages declares, run over libtorch where it needs a model.
+pub fn registry() -> Registry {
+    plumb_stages::registry()
+        .run_with::<ModelInit>(|params, io| init::run(&params, io))
+        .run_with::<Sft>(|params, io| sft::run(&Torch, &params, io))
+        .run_with::<GenrmTrain>(|params, io| genrm::run(&Torch, &params, io))
+        .run_with::<ActorRlhf>(|params, io| rlhf::run(&Torch, &params, io))
+        .run_with::<BenchJudge>(|params, io| judge::run(&Torch, &params, io))
+        .run_with::<EvalGenerate>(|params, io| generate::run(&Torch, &params, io))
+}

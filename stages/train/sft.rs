@@ -1,0 +1,234 @@
+//! `lm.sft`: supervised fine-tuning on prompt-completion rows (ML.md 2.1; TRL's SFTTrainer).
+//!
+//! ```text
+//! loss = - Σ log p(token) / tokens        over the completion tokens of the whole batch, end token included
+//! ```
+//!
+//! Differences from TRL: 1. rows are drawn step by step from seeded epochs, not from a loader with workers;
+//! 2. `judgments` may give a fixed share of every batch; 3. no packing: like lengths share a micro-batch instead.
+
+use plumb_engine::io::Io;
+use plumb_engine::stage::{Declare, Determinism, InputSpec, OutputSpec, Problem, StageError, Worker};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::log::{Log, Pace, Values, check_finite, of_report};
+use super::order::Order;
+use super::tokens;
+use super::{STEPS, TRAINER_STATE, at_least_one, shares};
+use crate::jsonl;
+use crate::model::{Backend, Dtype, Model, Optimizer, Schedule, Sequence, StepReport};
+use crate::rows::Demonstration;
+use crate::worker::TORCH;
+
+/// Parameters of `lm.sft`, under TRL's names.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Params {
+    /// Optimiser steps.
+    pub max_steps: u64,
+    /// Rows in a step.
+    pub per_device_train_batch_size: usize,
+    /// Share of every batch that comes from `judgments`.
+    pub judgment_share: f64,
+    /// Tokens of prompt and completion together; what is longer is cut at the end.
+    pub max_length: usize,
+    /// Names the order of the rows.
+    pub seed: u64,
+    /// Peak learning rate.
+    pub learning_rate: f64,
+    /// `linear`, `cosine` or `constant`.
+    pub lr_scheduler_type: Schedule,
+    /// Steps of linear warm-up.
+    pub warmup_steps: u64,
+    /// Where the schedule ends, as a share of the peak.
+    pub min_lr_ratio: f64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// First-moment decay.
+    pub adam_beta1: f64,
+    /// Second-moment decay.
+    pub adam_beta2: f64,
+    /// Floor of the denominator.
+    pub adam_epsilon: f64,
+    /// Gradient clipping by global norm; 0 is off.
+    pub max_grad_norm: f64,
+    /// Train only the last so many blocks; all of the model when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trainable_layers: Option<usize>,
+    /// Number format of the frozen part and of passes: `float32` or `bfloat16`. Trained weights are kept in float32.
+    pub dtype: Dtype,
+    /// Rows in one pass; 0 takes the whole batch at once. Lower it when memory runs out.
+    pub micro_batch: usize,
+    /// Steps between two reports of progress.
+    pub logging_steps: u64,
+    /// Steps between two digests of the weights in `steps.jsonl`; 0 takes only the last.
+    pub digest_steps: u64,
+}
+
+impl Default for Params {
+    fn default() -> Self {
+        Self {
+            max_steps: 100,
+            per_device_train_batch_size: 8,
+            judgment_share: 0.5,
+            max_length: 1024,
+            seed: 0,
+            learning_rate: 2e-5,
+            lr_scheduler_type: Schedule::Linear,
+            warmup_steps: 0,
+            min_lr_ratio: 0.0,
+            weight_decay: 0.0,
+            adam_beta1: 0.9,
+            adam_beta2: 0.999,
+            adam_epsilon: 1e-8,
+            max_grad_norm: 1.0,
+            trainable_layers: None,
+            dtype: Dtype::Float32,
+            micro_batch: 0,
+            logging_steps: 10,
+            digest_steps: 50,
+        }
+    }
+}
+
+impl Params {
+    fn optimizer(&self) -> Optimizer {
+        Optimizer {
+            learning_rate: self.learning_rate,
+            adam_beta1: self.adam_beta1,
+            adam_beta2: self.adam_beta2,
+            adam_epsilon: self.adam_epsilon,
+            weight_decay: self.weight_decay,
+            max_grad_norm: self.max_grad_norm,
+            lr_scheduler_type: self.lr_scheduler_type,
+            warmup_steps: self.warmup_steps,
+            min_lr_ratio: self.min_lr_ratio,
+            max_steps: self.max_steps,
+        }
+    }
+
+    fn pace(&self) -> Pace {
+        Pace { max_steps: self.max_steps, digest_steps: self.digest_steps, logging_steps: self.logging_steps }
+    }
+}
+
+/// `lm.sft`.
+pub struct Sft;
+
+impl Declare for Sft {
+    const KIND: &'static str = "lm.sft";
+    const VERSION: u32 = 1;
+    const ABOUT: &'static str = "fine-tune a language model on prompt-completion rows";
+    const DETERMINISM: Determinism = Determinism::Seeded;
+    const INPUTS: &'static [InputSpec] = &[
+        InputSpec::required("model", "the model folder to start from"),
+        InputSpec::required("demonstrations", "prompt-completion rows"),
+        InputSpec::optional("judgments", "more prompt-completion rows, in `judgment_share` of every batch"),
+    ];
+    const OUTPUTS: &'static [OutputSpec] = &[
+        OutputSpec::result("model", "model", "the fine-tuned model folder"),
+        OutputSpec::result("metrics", "metrics.json", "the last step's metrics, and means over the last tenth"),
+        STEPS,
+        TRAINER_STATE,
+    ];
+    const WORKER: Worker = TORCH;
+    type Params = Params;
+
+    fn check(params: &Params) -> Vec<Problem> {
+        let counts = [
+            ("max_steps", params.max_steps),
+            ("per_device_train_batch_size", params.per_device_train_batch_size as u64),
+            ("max_length", params.max_length as u64),
+        ];
+        let rates = [("judgment_share", params.judgment_share), ("min_lr_ratio", params.min_lr_ratio)];
+        at_least_one(&counts).chain(shares(&rates)).collect()
+    }
+}
+
+/// Runs `lm.sft` over a backend.
+pub fn run(backend: &dyn Backend, params: &Params, io: &Io) -> Result<(), StageError> {
+    let mut model = backend.load(io.input("model")?, params.dtype, io.manner())?;
+    let demonstrations = Rows::read(model.as_ref(), io.input("demonstrations")?, params, "demonstrations", io)?;
+    let judgments = match io.optional_input("judgments") {
+        Some(path) => Some(Rows::read(model.as_ref(), path, params, "judgments", io)?),
+        None => None,
+    };
+    model.prepare_training(&params.optimizer(), params.trainable_layers)?;
+    let mut batches = Batches { demonstrations, judgments, size: params.per_device_train_batch_size };
+    let judged = params.judgment_share;
+    let (mut log, done) = Log::resume(model.as_mut(), io)?;
+    let mut tokens = log.steps.last().and_then(|row| row.metrics.get("num_tokens")).copied().unwrap_or_default();
+    for step in done + 1..=params.max_steps {
+        let (ids, sequences) = batches.take(step, judged);
+        let report = model.sft_step(&sequences, params.micro_batch)?;
+        check_finite(step, &report, ids.iter().map(String::as_str))?;
+        tokens += report.num_tokens as f64;
+        log.finish(step, metrics(&report, tokens), params.pace(), model.as_ref(), io)?;
+    }
+    model.save(io.output("model")?)?;
+    log.write(Sft::KIND, params.pace(), io)
+}
+
+fn metrics(report: &StepReport, tokens: f64) -> Values {
+    let mut metrics = of_report(report);
+    metrics.insert("mean_token_accuracy".into(), report.mean_token_accuracy);
+    metrics.insert("num_tokens".into(), tokens);
+    metrics
+}
+
+struct Rows {
+    ids: Vec<String>,
+    sequences: Vec<Sequence>,
+    order: Order,
+}
+
+impl Rows {
+    fn read(
+        model: &dyn Model,
+        path: &std::path::Path,
+        params: &Params,
+        name: &'static str,
+        io: &Io,
+    ) -> Result<Self, StageError> {
+        let (mut ids, mut sequences, mut dropped) = (Vec::new(), Vec::new(), 0);
+        for row in jsonl::read::<Demonstration>(path)? {
+            match tokens::sequence(model, &row, params.max_length)? {
+                Some(sequence) => {
+                    ids.push(row.id);
+                    sequences.push(sequence);
+                }
+                None => dropped += 1,
+            }
+        }
+        if dropped > 0 {
+            io.log(format!("{dropped} of `{name}` have no completion within {} tokens: left out", params.max_length));
+        }
+        if sequences.is_empty() {
+            return Err(StageError::new(format!("`{}` has no row to learn from", path.display())));
+        }
+        let order = Order::new(params.seed, name, sequences.len());
+        Ok(Self { ids, sequences, order })
+    }
+
+    fn take(&mut self, start: usize, count: usize) -> impl Iterator<Item = (String, Sequence)> {
+        let rows = self.order.take(start, count);
+        rows.into_iter().map(|row| (self.ids[row].clone(), self.sequences[row].clone()))
+    }
+}
+
+struct Batches {
+    demonstrations: Rows,
+    judgments: Option<Rows>,
+    size: usize,
+}
+
+impl Batches {
+    fn take(&mut self, step: u64, judgment_share: f64) -> (Vec<String>, Vec<Sequence>) {
+        let judged = self.judgments.as_ref().map_or(0, |_| (self.size as f64 * judgment_share).round() as usize);
+        let plain = self.size - judged;
+        let start = usize::try_from(step - 1).unwrap_or_default();
+        let judgments = self.judgments.as_mut().map(|rows| rows.take(start * judged, judged));
+        self.demonstrations.take(start * plain, plain).chain(judgments.into_iter().flatten()).unzip()
+    }
+}
