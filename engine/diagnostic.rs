@@ -49,7 +49,7 @@ pub struct Diagnostic {
     /// What to type or to change.
     pub hint: Option<String>,
     /// The span's place, once [`Diagnostic::locate`] has seen the file's text.
-    pub place: Option<Place>,
+    pub place: Option<Box<Place>>,
 }
 
 impl Diagnostic {
@@ -85,10 +85,15 @@ impl Diagnostic {
         self
     }
 
+    /// Whether it stops the command.
+    pub fn is_error(&self) -> bool {
+        self.severity == Severity::Error
+    }
+
     /// Finds the span's line and column, so that the diagnostic can be shown without the file.
     #[must_use]
     pub fn locate(mut self, file: &Path, text: &str) -> Self {
-        self.place = self.span.clone().map(|span| place(file, text, &span));
+        self.place = self.span.clone().map(|span| Box::new(place(file, text, &span)));
         self
     }
 
@@ -118,10 +123,10 @@ pub struct Diagnostics {
 }
 
 impl Diagnostics {
-    /// Places each in the file, sorts them by place and drops repetitions.
+    /// Places each in the file, sorts them by place and keeps the first of those that say the same of one place.
     pub fn located(mut diagnostics: Vec<Diagnostic>, file: &Path, text: &str) -> Self {
         diagnostics.sort_by_key(|one| one.span.as_ref().map_or((0, 0), |span| (span.start, span.end)));
-        diagnostics.dedup();
+        diagnostics.dedup_by(|later, first| later.span == first.span && later.message == first.message);
         Self { diagnostics: diagnostics.into_iter().map(|one| one.locate(file, text)).collect() }
     }
 

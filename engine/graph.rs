@@ -41,6 +41,15 @@ pub struct AxisLabel {
     pub baseline: bool,
 }
 
+impl Address {
+    /// With every axis that the stage sees, the baselines too.
+    pub fn full(&self) -> String {
+        let labels: Vec<String> =
+            self.branch.iter().map(|AxisLabel { axis, label, .. }| format!("{axis}={label}")).collect();
+        if labels.is_empty() { self.stage.clone() } else { format!("{}@{}", self.stage, labels.join(",")) }
+    }
+}
+
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.stage)?;

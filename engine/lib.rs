@@ -10,4 +10,5 @@ pub mod nearest;
 pub mod pipeline;
 pub mod protocol;
 pub mod settings;
+pub mod show;
 pub mod stage;

@@ -17,6 +17,8 @@ mod with;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use tests::kinds as fake_kinds;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -68,13 +70,16 @@ pub fn parse_text(file: &Path, text: &str, registry: &Registry, selection: &Sele
     }
     let mut complaints = Complaints::default();
     let graph = build(file, root, registry, selection, &mut complaints);
-    let told = Diagnostics::located(complaints.all, file, text);
     match graph {
         Some(mut graph) => {
-            graph.warnings = told.diagnostics;
+            graph.warnings = Diagnostics::located(complaints.all, file, text).diagnostics;
             Ok(graph)
         }
-        None => Err(told),
+        // Beside errors, a warning is often only their echo: a misspelt parameter leaves the real one unused.
+        None => {
+            complaints.all.retain(Diagnostic::is_error);
+            Err(Diagnostics::located(complaints.all, file, text))
+        }
     }
 }
 

@@ -116,6 +116,7 @@ pub fn label<'t>(value: &DeValue<'t>) -> Option<Cow<'t, str>> {
 pub fn read<'t>(name: Text<'t>, item: Item<'t>, complaints: &mut Complaints) -> Option<Axis<'t>> {
     table::check_name(&name, "axis", complaints);
     let span = item.span();
+    let before = complaints.all.len();
     let (replicate, choices) = match item.into_inner() {
         DeValue::Table(fields) => (true, replicates(Spanned::new(span.clone(), fields), complaints)?),
         DeValue::Array(items) => (false, items.into_iter().filter_map(|item| choice(item, complaints)).collect()),
@@ -127,7 +128,9 @@ pub fn read<'t>(name: Text<'t>, item: Item<'t>, complaints: &mut Complaints) -> 
         }
     };
     if choices.is_empty() {
-        complaints.error(span, format!("axis `{}` has no values", name.get_ref()));
+        if complaints.all.len() == before {
+            complaints.error(span, format!("axis `{}` has no values", name.get_ref()));
+        }
         return None;
     }
     refuse_repeated(&name, &choices, complaints);

@@ -20,6 +20,9 @@ use crate::settings::RunSettings;
 /// The only schema there is so far.
 const SCHEMA: u64 = 1;
 
+/// Where `outputs` stands, and each output's name and file.
+pub type OutputsText<'t> = (Range<usize>, Vec<(Text<'t>, Text<'t>)>);
+
 /// A stage as the file writes it.
 pub struct StageText<'t> {
     /// Its name, at its header.
@@ -33,7 +36,7 @@ pub struct StageText<'t> {
     /// Parameters, references still in.
     pub with: Spanned<DeTable<'t>>,
     /// Output name and file name, for open kinds.
-    pub outputs: Option<(Range<usize>, Vec<(Text<'t>, Text<'t>)>)>,
+    pub outputs: Option<OutputsText<'t>>,
     /// `salt`.
     pub salt: Option<String>,
     /// `run`.
@@ -84,8 +87,12 @@ pub fn read<'t>(root: Spanned<DeTable<'t>>, selection: &'t Selection, complaints
         root.entries("source", complaints).into_iter().filter_map(|(name, item)| source(name, item, complaints));
     let sources = sources.collect();
     let stages = root.entries("stage", complaints).into_iter().filter_map(|(name, item)| stage(name, item, complaints));
-    let stages = stages.collect();
+    let stages: Vec<StageText<'_>> = stages.collect();
     root.finish("top-level", complaints);
+    if stages.is_empty() && !complaints.any_errors() {
+        let hint = "add `[stage.NAME]` with `uses = \"KIND\"`".to_string();
+        complaints.add(Diagnostic::at(0..0, "the pipeline has no stages").hint(hint));
+    }
     Document { name, goal, publish, params, param_spans, axes, plans, sources, stages }
 }
 

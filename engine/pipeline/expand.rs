@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::axes::{AxisSet, Content};
 use super::document::Document;
-use super::plans::Row;
+use super::plans::{MOST_STEPS, Row};
 use super::resolve::{Input, Resolved, Stage, Target};
 use super::table::Complaints;
 use super::typing;
@@ -14,9 +14,6 @@ use super::with::{self, Named};
 use crate::canonical::Value;
 use crate::diagnostic::Diagnostic;
 use crate::graph::{self, Address, AxisLabel, GatheredBranch, Reference, SourceId, Step, StepId};
-
-/// More steps than this are a slip.
-const MOST_STEPS: usize = 1_000_000;
 
 /// The branches of one stage.
 struct Branches {
@@ -36,6 +33,11 @@ impl Branches {
 /// their errors are told too.
 pub fn expand<'t>(resolved: &Resolved<'t>, document: &mut Document<'t>, complaints: &mut Complaints) -> Vec<Step> {
     let wanted = wanted_rows(resolved, document);
+    if document.plans.is_too_large() {
+        let message = format!("some stage has more than {MOST_STEPS} branches");
+        complaints.add(Diagnostic::new(message).hint("make fewer replicates".to_string()));
+        return Vec::new();
+    }
     let mut expander = Expander { resolved, document, complaints, branches: BTreeMap::new(), steps: Vec::new() };
     let count: usize = wanted.iter().map(|rows| rows.len()).sum();
     if count > MOST_STEPS {
@@ -107,6 +109,15 @@ fn row_value(row: &Row, axes: AxisSet, axis: usize) -> Option<u16> {
     axes.iter().position(|known| known == axis).and_then(|position| row.get(position)).copied()
 }
 
+fn address(document: &Document<'_>, stage: &Stage<'_>, row: &Row) -> Address {
+    let branch = stage.axes.iter().zip(row).map(|(axis, value)| AxisLabel {
+        axis: document.axes[axis].name.get_ref().to_string(),
+        label: document.axes[axis].choices[usize::from(*value)].label.to_string(),
+        baseline: *value == 0,
+    });
+    Address { stage: stage.text.name.get_ref().to_string(), branch: branch.collect() }
+}
+
 struct Expander<'a, 't> {
     resolved: &'a Resolved<'t>,
     document: &'a mut Document<'t>,
@@ -136,7 +147,7 @@ impl<'t> Expander<'_, 't> {
             let inputs = stage.inputs.iter().map(|(name, input)| (name.clone(), self.input(stage, row, input)));
             let inputs = inputs.collect();
             self.steps.push(Step {
-                address: self.address(stage, row),
+                address: address(self.document, stage, row),
                 kind: std::sync::Arc::clone(kind),
                 params,
                 inputs,
@@ -147,15 +158,6 @@ impl<'t> Expander<'_, 't> {
             });
         }
         self.branches.insert(index, branches);
-    }
-
-    fn address(&self, stage: &Stage<'t>, row: &Row) -> Address {
-        let branch = stage.axes.iter().zip(row).map(|(axis, value)| AxisLabel {
-            axis: self.document.axes[axis].name.get_ref().to_string(),
-            label: self.document.axes[axis].choices[usize::from(*value)].label.to_string(),
-            baseline: *value == 0,
-        });
-        Address { stage: stage.text.name.get_ref().to_string(), branch: branch.collect() }
     }
 
     fn params(&mut self, stage: &Stage<'t>, row: &Row, typed: &mut Typed) -> Option<Value> {
@@ -178,8 +180,8 @@ impl<'t> Expander<'_, 't> {
                 }
             }
         });
-        let branch = (stage.with_axes != AxisSet::default()).then(|| self.address(stage, row).to_string());
-        let value = typing::params(stage, &**kind, table, branch.as_deref(), self.complaints);
+        let branch = || address(document, stage, row).full();
+        let value = typing::params(stage, &**kind, table, &branch, self.complaints);
         typed.insert(seen, value.clone());
         value
     }
@@ -193,7 +195,7 @@ impl<'t> Expander<'_, 't> {
                     self.gather(stage, row, target, *over, *plan, &mut branches);
                 }
                 if branches.is_empty() {
-                    let message = format!("`{}` gathers no branch", self.address(stage, row));
+                    let message = format!("`{}` gathers no branch", address(self.document, stage, row));
                     let hint = "no plan names a branch that fits: check `over` and `plan`".to_string();
                     self.complaints.add(Diagnostic::at(span.clone(), message).hint(hint));
                 }

@@ -16,6 +16,8 @@ use crate::diagnostic::Diagnostic;
 /// More combinations than this are a slip.
 const MOST_COMBINATIONS: usize = 200_000;
 const MOST_PLANS: usize = 64;
+/// More steps than this are a slip.
+pub const MOST_STEPS: usize = 1_000_000;
 
 /// One value (by index) of each axis of some set, in the order of the axes' declaration.
 pub type Row = Vec<u16>;
@@ -29,6 +31,7 @@ pub struct Plans {
     /// How many values each axis has.
     sizes: Vec<u16>,
     projections: BTreeMap<(AxisSet, Option<usize>), Rc<Vec<Row>>>,
+    is_too_large: bool,
 }
 
 impl Plans {
@@ -42,6 +45,11 @@ impl Plans {
         found
     }
 
+    /// Whether some projection was not made because it has more than [`MOST_STEPS`] rows.
+    pub fn is_too_large(&self) -> bool {
+        self.is_too_large
+    }
+
     /// The rows over a set of axes that occur in the united plans, or in one of them; sorted, each once.
     pub fn project(&mut self, visible: AxisSet, plan: Option<usize>) -> Rc<Vec<Row>> {
         if let Some(known) = self.projections.get(&(visible, plan)) {
@@ -52,6 +60,10 @@ impl Plans {
         let chosen = self.combinations.iter().filter(|(_, plans)| wanted(plans));
         let mut rows: BTreeSet<Row> = chosen.map(|(row, _)| axes.iter().map(|axis| row[*axis]).collect()).collect();
         for (position, axis) in axes.iter().enumerate().filter(|(_, axis)| self.replicates.holds(**axis)) {
+            if rows.len().saturating_mul(self.sizes[*axis].into()) > MOST_STEPS {
+                self.is_too_large = true;
+                break;
+            }
             rows = rows.into_iter().flat_map(|row| replicated(&row, position, self.sizes[*axis])).collect();
         }
         let rows = Rc::new(rows.into_iter().collect::<Vec<Row>>());
@@ -84,6 +96,7 @@ pub fn read(item: Option<Item<'_>>, axes: &[Axis<'_>], complaints: &mut Complain
             replicates,
             sizes,
             projections: BTreeMap::new(),
+            is_too_large: false,
         },
     };
     match item {

@@ -7,7 +7,7 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::diagnostic::{Diagnostic, Severity};
+use crate::diagnostic::Diagnostic;
 use crate::nearest;
 
 /// Text with its place.
@@ -47,12 +47,16 @@ impl Complaints {
 
     /// Whether the file cannot be used.
     pub fn any_errors(&self) -> bool {
-        self.all.iter().any(|one| one.severity == Severity::Error)
+        self.all.iter().any(Diagnostic::is_error)
     }
 }
 
 fn plural(what: &str) -> String {
-    what.strip_suffix("axis").map_or_else(|| format!("{what}s"), |before| format!("{before}axes"))
+    match what {
+        "axis" => "axes".into(),
+        _ if what.starts_with("value of") => "values".into(),
+        _ => format!("{what}s"),
+    }
 }
 
 /// A table whose known fields are taken one by one; what is left is unknown.

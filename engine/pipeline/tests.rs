@@ -1,7 +1,7 @@
 //! What a pipeline text becomes, and what is told where it is wrong. The kinds here are made up and never run.
 
 mod expansion;
-mod kinds;
+pub mod kinds;
 mod mistakes;
 mod selection;
 
@@ -42,23 +42,18 @@ fn check_errors(text: &str, expect: Expect) {
 fn shown(graph: &Graph) -> String {
     let mut text = String::new();
     for step in &graph.steps {
-        write!(text, "{} {}", full(&step.address), step.params.canonical()).unwrap();
+        write!(text, "{} {}", step.address.full(), step.params.canonical()).unwrap();
         for (name, input) in &step.inputs {
             write!(text, " {name}<-{}", shown_input(graph, input)).unwrap();
         }
         text.push('\n');
     }
-    let goals: Vec<String> = graph.goals.iter().map(|goal| full(&graph.step(*goal).address)).collect();
+    let goals: Vec<String> = graph.goals.iter().map(|goal| graph.step(*goal).address.full()).collect();
     writeln!(text, "goals: {}", goals.join(" ")).unwrap();
     for one in &graph.warnings {
         writeln!(text, "{}", one.render().lines().next().unwrap()).unwrap();
     }
     text
-}
-
-fn full(address: &crate::graph::Address) -> String {
-    let branch: Vec<String> = address.branch.iter().map(|value| format!("{}={}", value.axis, value.label)).collect();
-    if branch.is_empty() { address.stage.clone() } else { format!("{}@{}", address.stage, branch.join(",")) }
 }
 
 fn shown_input(graph: &Graph, input: &Input) -> String {
@@ -81,7 +76,7 @@ fn shown_input(graph: &Graph, input: &Input) -> String {
 fn shown_reference(graph: &Graph, reference: &Reference) -> String {
     let (text, subpath) = match reference {
         Reference::Step { step, output, subpath } => {
-            (format!("{}.{output}", full(&graph.step(*step).address)), subpath)
+            (format!("{}.{output}", graph.step(*step).address.full()), subpath)
         }
         Reference::Source { source, subpath } => (format!("source.{}", graph.source(*source).name), subpath),
     };

@@ -8,18 +8,19 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::resolve::Stage;
-use super::table::Complaints;
+use super::table::{Complaints, Item, Text};
+use super::with::{self, Named};
 use crate::canonical::Value;
 use crate::diagnostic::Diagnostic;
 use crate::nearest;
 use crate::stage::{Kind, ParamError};
 
-/// Types `with` (references already replaced). `branch` is what to add to a hint where the value came from an axis.
+/// Types `with` (references already replaced). `branch` is the address to tell where a value came from an axis.
 pub fn params(
     stage: &Stage<'_>,
     kind: &dyn Kind,
     with: DeTable<'_>,
-    branch: Option<&str>,
+    branch: &dyn Fn() -> String,
     complaints: &mut Complaints,
 ) -> Option<Value> {
     let span = stage.text.with.span();
@@ -38,7 +39,7 @@ struct Teller<'a, 't> {
     kind: &'a dyn Kind,
     span: Range<usize>,
     with: DeTable<'t>,
-    branch: Option<&'a str>,
+    branch: &'a dyn Fn() -> String,
     /// Parameters already told and taken out.
     taken: BTreeSet<String>,
     complaints: &'a mut Complaints,
@@ -85,19 +86,30 @@ impl Teller<'_, '_> {
     }
 
     fn add(&mut self, span: Range<usize>, message: String, hint: Option<String>) {
-        let branch = self.branch.map(|branch| format!("in the branch `{branch}`"));
-        let hint = match (hint, branch) {
-            (Some(hint), Some(branch)) => Some(format!("{hint} ({branch})")),
-            (hint, branch) => hint.or(branch),
+        let hint = match (hint, self.origin(&span)) {
+            (Some(hint), Some(origin)) => Some(format!("{hint} ({origin})")),
+            (hint, origin) => hint.or(origin),
         };
         self.complaints.add(Diagnostic::at(span, message).hint(hint));
     }
 
+    /// Where the value came from, if a reference stands at the place.
+    fn origin(&self, at: &Range<usize>) -> Option<String> {
+        let mut origin = None;
+        with::visit(self.stage.text.with.get_ref(), &mut |named, span| {
+            if span == *at {
+                origin = Some(match named {
+                    Named::Param(name) => format!("it is the value of the parameter `{name}`"),
+                    Named::Axis(_) => format!("in the branch `{}`", (self.branch)()),
+                });
+            }
+        });
+        origin
+    }
+
     /// The parameter whose name or value a span lies in.
     fn holder(&self, span: &Range<usize>) -> Option<String> {
-        let within = |outer: Range<usize>| outer.start <= span.start && span.end <= outer.end && !outer.is_empty();
-        let found = self.with.iter().find(|(name, item)| within(name.span()) || within(item.span()));
-        found.map(|(name, _)| name.get_ref().to_string())
+        self.with.iter().find(|(name, item)| holds(name, item, span)).map(|(name, _)| name.get_ref().to_string())
     }
 
     /// serde stops at the first missing parameter; the schema knows the others.
@@ -117,6 +129,14 @@ impl Teller<'_, '_> {
             self.complaints.add(Diagnostic::at(self.stage.text.name.span(), message).hint(hint));
         }
     }
+}
+
+/// The table of a dotted key has the span of its name only, so what is in it is looked at too.
+fn holds(name: &Text<'_>, item: &Item<'_>, span: &Range<usize>) -> bool {
+    let within = |outer: Range<usize>| outer.start <= span.start && span.end <= outer.end && !outer.is_empty();
+    let inside =
+        || item.get_ref().as_table().is_some_and(|table| table.iter().any(|(name, item)| holds(name, item, span)));
+    within(name.span()) || within(item.span()) || inside()
 }
 
 /// The place of a dotted field, or of the nearest table that should hold it.

@@ -162,16 +162,20 @@ fn replicates_alone_are_crossed_and_no_ablation() {
         b = { replicate = 2 }
         [stage.prep]
         uses = "data.make"
-        with = { seed = { axis = "a" }, rows = { axis = "b" } }
-        "#
-        .replace("{ replicate = 2 }\n        [stage", "[1, 2]\n        [stage")
-        .as_str(),
+        with.seed = { axis = "a" }
+        [stage.train]
+        uses = "model.train"
+        inputs.pairs = "prep.pairs"
+        with = { steps = 1, learning_rate = 1, seed = { axis = "b" } }
+        "#,
         expect![[r#"
-            prep@a=0,b=1 {"rows":1,"seed":0}
-            prep@a=0,b=2 {"rows":2,"seed":0}
-            prep@a=1,b=1 {"rows":1,"seed":1}
-            prep@a=1,b=2 {"rows":2,"seed":1}
-            goals: prep@a=0,b=1 prep@a=0,b=2 prep@a=1,b=1 prep@a=1,b=2
+            prep@a=0 {"rows":10,"seed":0}
+            prep@a=1 {"rows":10,"seed":1}
+            train@a=0,b=0 {"kl":0.0,"learning_rate":1.0,"note":null,"penalty":{"long":[],"wrong":0.0},"reward":"label","seed":0,"steps":1} pairs<-prep@a=0.pairs
+            train@a=0,b=1 {"kl":0.0,"learning_rate":1.0,"note":null,"penalty":{"long":[],"wrong":0.0},"reward":"label","seed":1,"steps":1} pairs<-prep@a=0.pairs
+            train@a=1,b=0 {"kl":0.0,"learning_rate":1.0,"note":null,"penalty":{"long":[],"wrong":0.0},"reward":"label","seed":0,"steps":1} pairs<-prep@a=1.pairs
+            train@a=1,b=1 {"kl":0.0,"learning_rate":1.0,"note":null,"penalty":{"long":[],"wrong":0.0},"reward":"label","seed":1,"steps":1} pairs<-prep@a=1.pairs
+            goals: train@a=0,b=0 train@a=0,b=1 train@a=1,b=0 train@a=1,b=1
         "#]],
     );
 }
@@ -190,15 +194,13 @@ fn an_open_kind_takes_the_names_that_the_pipeline_gives() {
         inputs.all_pairs = { all = "prep.pairs", over = ["seed"] }
         inputs.first = { from = "prep.dev", at = { seed = 0 } }
         outputs = { figure = "figure.png", table = "out/table.md" }
-        with.argv = ["python", "plot.py", { axis = "seed" }]
+        with.argv = ["python", "plot.py"]
         [stage.next]
         uses = "command"
         inputs.figure = "plot.figure/part/a"
         outputs = ["copy"]
         with.argv = ["cp"]
-        "#
-        .replace(", { axis = \"seed\" }]", "]")
-        .as_str(),
+        "#,
         expect![[r#"
             prep@seed=0 {"rows":10,"seed":0}
             prep@seed=1 {"rows":10,"seed":1}

@@ -1,8 +1,9 @@
 //! What is told where a pipeline is wrong: every mistake of a file at once, each at its very token.
 
 use expect_test::expect;
+use proptest::prelude::*;
 
-use super::check_errors;
+use super::{Selection, check_errors, kinds, parse_text};
 
 #[test]
 fn all_syntax_errors_are_told_at_once() {
@@ -63,18 +64,6 @@ axes = { sed = [1] }
             4 | goal = ["trian"]
               |         ^^^^^^^
             hint: did you mean `train`?
-
-            warning: no stage uses the parameter `steps`
-             --> p.toml:6:1
-              |
-            6 | steps = 1
-              | ^^^^^
-
-            warning: no stage uses the axis `reward`
-             --> p.toml:8:1
-              |
-            8 | reward = ["label"]
-              | ^^^^^^
 
             error: unknown stage kind `data.mkae`
               --> p.toml:10:8
@@ -229,11 +218,24 @@ with.penalty.wrnog = 1
               |      ^^^
             hint: did you mean `seed`?
 
+            error: `steps`: invalid value: integer `-1`, expected a whole number from 0
+              --> p.toml:10:14
+               |
+            10 | with.steps = -1
+               |              ^^
+
             error: `nan` is not a number that a key can hold
               --> p.toml:11:22
                |
             11 | with.learning_rate = nan
                |                      ^^^
+
+            error: `reward`: unknown value `lable`
+              --> p.toml:12:15
+               |
+            12 | with.reward = "lable"
+               |               ^^^^^^^
+            hint: did you mean `label`?
 
             error: unknown parameter `wrnog`
               --> p.toml:13:14
@@ -351,7 +353,7 @@ inputs.items = { all = "prep.pairs" }
                |
             17 | inputs.items = { all = "prep.times", over = ["sed"], missing = "skip", plan = "x", extra = 1 }
                |                                                                ^^^^^^
-            hint: the value of `missing`:s are `mark`, `fail`
+            hint: the values are `mark`, `fail`
 
             error: unknown plan `x`
               --> p.toml:17:79
@@ -443,12 +445,6 @@ with.rows = { axis = "data" }
 with.seed = { axis = "good.x" }
 "#,
         expect![[r#"
-            warning: no stage uses the axis `reward`
-             --> p.toml:4:1
-              |
-            4 | reward = ["label", "label"]
-              | ^^^^^^
-
             error: axis `reward` has two values `label`
              --> p.toml:4:20
               |
@@ -488,18 +484,6 @@ with.seed = { axis = "good.x" }
               | ^^^
             hint: write `odd`
 
-            warning: no stage uses the axis `Odd`
-             --> p.toml:8:1
-              |
-            8 | Odd = [1]
-              | ^^^
-
-            error: axis `text` has no values
-             --> p.toml:9:8
-              |
-            9 | text = ["a b", "a,b"]
-              |        ^^^^^^^^^^^^^^
-
             error: `a b` cannot be part of a branch's address
              --> p.toml:9:9
               |
@@ -513,12 +497,6 @@ with.seed = { axis = "good.x" }
             9 | text = ["a b", "a,b"]
               |                ^^^^^
             hint: write `[[axes.NAME]]` with a plain `name` and the value beside it
-
-            warning: no stage uses the axis `rep`
-              --> p.toml:11:1
-               |
-            11 | rep = { replicate = 2 }
-               | ^^^
 
             error: a branch needs a name
               --> p.toml:12:1
@@ -552,7 +530,7 @@ with.seed = { axis = "good.x" }
                |
             23 | runs = [ { good = 3, rep = 1, bad = 1 } ]
                |                   ^
-            hint: the value of axis `good`:s are `1`, `2`
+            hint: the values are `1`, `2`
 
             error: `rep` is a replicate: every plan crosses it already
               --> p.toml:23:22
@@ -633,24 +611,12 @@ outputs = { a = "../a", b = "b", c = "b" }
               |         ^^^^^^^^
             hint: write `raw-data`
 
-            warning: no stage uses the source `raw_data`
-             --> p.toml:6:9
-              |
-            6 | [source.raw_data]
-              |         ^^^^^^^^
-
             error: source `none` has no path
              --> p.toml:8:9
               |
             8 | [source.none]
               |         ^^^^
             hint: add `path = "…"`
-
-            warning: no stage uses the source `none`
-             --> p.toml:8:9
-              |
-            8 | [source.none]
-              |         ^^^^
 
             error: stage `Prep`: names are lowercase letters, digits and `-`
              --> p.toml:9:8
@@ -849,12 +815,7 @@ uses = "data.make"
 
 #[test]
 fn a_file_of_another_schema_is_refused() {
-    let told = super::super::parse_text(
-        std::path::Path::new("p.toml"),
-        "schema = 9\n",
-        &super::kinds::registry(),
-        &super::Selection::default(),
-    );
+    let told = parse_text(std::path::Path::new("p.toml"), "schema = 9\n", &kinds::registry(), &Selection::default());
     expect![[r#"
         error: unknown schema
          --> p.toml:1:10
@@ -864,4 +825,86 @@ fn a_file_of_another_schema_is_refused() {
         hint: this plumb reads `schema = 1`; a newer file needs a newer plumb
     "#]]
     .assert_eq(&told.err().unwrap().render());
+}
+
+#[test]
+fn an_empty_file_and_too_many_branches_are_refused() {
+    check_errors(
+        "",
+        expect![[r#"
+        error: the pipeline has no stages
+         --> p.toml:1:1
+          |
+        1 | schema = 1
+          | ^
+        hint: add `[stage.NAME]` with `uses = "KIND"`
+    "#]],
+    );
+    check_errors(
+        r#"
+[axes]
+a = { replicate = 1000 }
+b = { replicate = 1000 }
+c = { replicate = 1000 }
+[stage.prep]
+uses = "command"
+outputs = ["x"]
+with.argv = [{ axis = "a" }, { axis = "b" }, { axis = "c" }]
+"#,
+        expect![[r#"
+            error: some stage has more than 1000000 branches
+            hint: make fewer replicates
+        "#]],
+    );
+}
+
+const GOOD: &str = r#"schema = 1
+[pipeline]
+goal = ["t"]
+publish = { "a.md" = "t.table" }
+[params]
+steps = 4
+[axes]
+kl = [0.0, 0.1]
+seed = { replicate = 2 }
+[[axes.data]]
+name = "full"
+rows = 20
+[[plan]]
+mode = "cross"
+over = { kl = "*" }
+[stage.prep]
+uses = "data.make"
+with.rows = { axis = "data.rows" }
+[stage.train]
+uses = "model.train"
+inputs.pairs = { from = "prep.pairs", at = { data = "full" } }
+with = { steps = { param = "steps" }, learning_rate = 0.1, kl = { axis = "kl" }, seed = { axis = "seed" } }
+run = { mem = "1GiB", time = "1h", retry = { max = 1, on = ["oom"] } }
+[stage.t]
+uses = "stats.table"
+inputs.items = { all = ["train.model"], over = ["kl", "seed"] }
+[profile.smoke]
+params = { steps = 1 }
+"#;
+
+proptest! {
+    #[test]
+    fn no_damage_to_a_file_makes_the_reader_panic(
+        from in 0..GOOD.len(),
+        length in 0..40_usize,
+        instead in prop_oneof![Just(String::new()), "[a-z=.{}\\[\\]\"@*0-9 \n]{0,6}", Just("t.table".into()), Just("é".into())],
+        selector in "[a-z@=*.,0-9]{0,8}",
+    ) {
+        let mut text = GOOD.to_string();
+        text.replace_range(from..(from + length).min(GOOD.len()), &instead);
+        let selection = Selection { steps: vec![selector], ..Selection::default() };
+        let path = std::path::Path::new("p.toml");
+        for selection in [Selection::default(), selection] {
+            if let Err(told) = parse_text(path, &text, &kinds::registry(), &selection) {
+                prop_assert!(told.diagnostics.iter().any(crate::diagnostic::Diagnostic::is_error));
+                prop_assert!(!told.render().is_empty());
+            }
+        }
+    }
 }
