@@ -44,6 +44,13 @@ pub enum Cause {
         /// Its name.
         name: String,
     },
+    /// The stage uses another kind than before.
+    Kind {
+        /// Before, as `kind@version`.
+        before: String,
+        /// Now.
+        now: String,
+    },
     /// The kind's behaviour version differs.
     Version {
         /// Before.

@@ -2,11 +2,14 @@
 //! no judge, no model. Never prints.
 
 pub mod canonical;
-pub mod diagnostic;
+pub mod clock;
+pub mod command;
+pub mod error;
 pub mod event;
+pub mod execute;
 pub mod graph;
 pub mod io;
-pub mod nearest;
+pub mod key;
 pub mod pipeline;
 pub mod protocol;
 pub mod settings;

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use schemars::JsonSchema;
@@ -64,20 +65,28 @@ pub struct InputSpec {
     pub required: bool,
     /// Whether it must be a gather (`{ all = …, over = […] }`) rather than one artifact.
     pub gathers: bool,
+    /// Whether the stage edits it in place: it then gets a copy of its own that it may write to.
+    pub mutable: bool,
 }
 
 impl InputSpec {
     /// An input that must be given.
     pub const fn required(name: &'static str, about: &'static str) -> Self {
-        Self { name, about, required: true, gathers: false }
+        Self { name, about, required: true, gathers: false, mutable: false }
     }
     /// An input that may be left out.
     pub const fn optional(name: &'static str, about: &'static str) -> Self {
-        Self { name, about, required: false, gathers: false }
+        Self { name, about, required: false, gathers: false, mutable: false }
     }
     /// A table of branches.
     pub const fn gather(name: &'static str, about: &'static str) -> Self {
-        Self { name, about, required: true, gathers: true }
+        Self { name, about, required: true, gathers: true, mutable: false }
+    }
+    /// The same input as a copy that the stage may edit in place.
+    #[must_use]
+    pub const fn mutable(mut self) -> Self {
+        self.mutable = true;
+        self
     }
 }
 
@@ -216,6 +225,37 @@ pub struct Declaration {
     pub open: bool,
 }
 
+/// What a kind looks at beside its parameters and inputs; the digests of all of it enter the key.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Observes {
+    /// Files or folders, relative to the pipeline's folder.
+    pub files: Vec<String>,
+    /// Programs whose output counts, each run once a plan in the pipeline's folder.
+    pub probes: Vec<Vec<String>>,
+    /// The environment of the probes, beside `PATH` and `HOME`.
+    pub env: BTreeMap<String, String>,
+}
+
+/// Where a step's files lie, for a kind that is the user's own program.
+#[derive(Debug, Clone, Copy)]
+pub struct Places<'a> {
+    /// Input name -> path.
+    pub inputs: &'a BTreeMap<String, PathBuf>,
+    /// Output name -> path.
+    pub outputs: &'a BTreeMap<String, PathBuf>,
+    /// The state folder of this action.
+    pub state: &'a Path,
+}
+
+/// The user's own program, as it is started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Program {
+    /// Program and arguments, every placeholder resolved.
+    pub argv: Vec<String>,
+    /// Its environment beside `PATH` and `HOME`: nothing else is passed on.
+    pub env: BTreeMap<String, String>,
+}
+
 /// A stage kind with its parameter type erased.
 pub trait Kind: Send + Sync {
     /// The declaration.
@@ -226,6 +266,18 @@ pub trait Kind: Send + Sync {
     fn schema(&self) -> schemars::Schema;
     /// Runs the stage; `None` where this program only declares it.
     fn runner(&self) -> Option<&Runner>;
+    /// What enters the key beside parameters and inputs.
+    fn observes(&self, _params: &Value) -> Observes {
+        Observes::default()
+    }
+    /// The user's program that does the work; `None` for a kind with a worker of the house.
+    fn program(&self, _params: &Value, _places: Places<'_>) -> Option<Result<Program, StageError>> {
+        None
+    }
+    /// Checks parameters against the names that the pipeline gave to inputs and outputs.
+    fn check_names(&self, _params: &Value, _inputs: &[&str], _outputs: &[&str]) -> Vec<Problem> {
+        Vec::new()
+    }
 }
 
 /// The erased function of a stage: typed parameters as JSON, and its files.

@@ -1,0 +1,30 @@
+//! The only place where time enters the engine, so that keys and result outputs never see it. What is read here
+//! goes to the history, to events and to the side of a record that no key covers.
+
+use std::time::{Duration, Instant};
+
+/// The present moment as RFC 3339 in UTC, to the millisecond.
+pub fn now() -> String {
+    let now = jiff::Timestamp::now();
+    now.round(jiff::Unit::Millisecond).unwrap_or(now).to_string()
+}
+
+/// The present moment as a name that sorts by time: `20261123T131500.123Z`.
+pub fn stamp() -> String {
+    now().replace(['-', ':'], "")
+}
+
+/// Measures how long something takes.
+#[derive(Debug, Clone, Copy)]
+pub struct Stopwatch(Instant);
+
+impl Stopwatch {
+    /// Starts now.
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+    /// The time since the start.
+    pub fn elapsed(&self) -> Duration {
+        self.0.elapsed()
+    }
+}

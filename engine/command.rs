@@ -1,0 +1,250 @@
+//! The kind `command`: any program as a stage. What the program can see is what the key covers: its arguments, the
+//! listed files (copied into its working folder under their own names), a closed environment and the probes'
+//! output. Never a shell, never the caller's environment.
+//!
+//! The runner starts the program itself (no worker in between), so a trivial step costs little more than a `fork`.
+
+use std::collections::BTreeMap;
+use std::path::{Component, Path};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::canonical::{self, Value};
+use crate::stage::{
+    Declaration, Determinism, Kind, Observes, ParamError, Places, Problem, Program, Runner, StageError, Worker,
+};
+
+/// Parameters of `command`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Params {
+    /// The program and its arguments. `{in:NAME}`, `{out:NAME}` and `{state}` become paths when the step runs; for
+    /// a gathered input the path is that of a JSON table of the branches. `{{state}}` stands for the text `{state}`.
+    pub argv: Vec<String>,
+    /// Files and folders of the pipeline's folder that the program reads, such as its script. Their contents are
+    /// in the key, and the working folder holds a copy of them and nothing else.
+    #[serde(default)]
+    pub files: Vec<String>,
+    /// The program's environment. Beside it only `PATH` and `HOME` are passed on.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// Programs whose output is in the key, such as `["pip", "freeze"]`: an upgraded library is not a stale hit.
+    #[serde(default)]
+    pub probe: Vec<Vec<String>>,
+}
+
+/// The kind `command`.
+#[derive(Debug)]
+pub struct Command {
+    declaration: Declaration,
+}
+
+impl Default for Command {
+    fn default() -> Self {
+        Self {
+            declaration: Declaration {
+                kind: "command",
+                version: 1,
+                about: "Runs any program; the pipeline names its inputs and outputs",
+                determinism: Determinism::Seeded,
+                inputs: &[],
+                outputs: &[],
+                worker: Worker::Own,
+                neutral: &[],
+                open: true,
+            },
+        }
+    }
+}
+
+impl Kind for Command {
+    fn declaration(&self) -> &Declaration {
+        &self.declaration
+    }
+
+    fn type_params(&self, with: toml::Spanned<toml::de::DeTable<'_>>) -> Result<Value, Vec<ParamError>> {
+        let whole = |message: String| vec![ParamError { message, span: None, field: None }];
+        let params = Params::deserialize(toml::de::Deserializer::from(with))
+            .map_err(|error| vec![ParamError { message: error.message().into(), span: error.span(), field: None }])?;
+        let problems = params.problems();
+        if problems.is_empty() {
+            return canonical::to_value(&params).map_err(|error| whole(error.to_string()));
+        }
+        let told = |Problem { field, message }| ParamError { message, span: None, field: Some(field) };
+        Err(problems.into_iter().map(told).collect())
+    }
+
+    fn schema(&self) -> schemars::Schema {
+        schemars::schema_for!(Params)
+    }
+
+    fn runner(&self) -> Option<&Runner> {
+        None
+    }
+
+    fn observes(&self, params: &Value) -> Observes {
+        let Ok(Params { files, env, probe, .. }) = read(params) else { return Observes::default() };
+        Observes { files, probes: probe, env }
+    }
+
+    fn program(&self, params: &Value, places: Places<'_>) -> Option<Result<Program, StageError>> {
+        Some(read(params).and_then(|params| params.resolve(places)))
+    }
+
+    fn check_names(&self, params: &Value, inputs: &[&str], outputs: &[&str]) -> Vec<Problem> {
+        let Ok(params) = read(params) else { return Vec::new() };
+        let known = |hole: &str| match hole.split_once(':') {
+            Some(("in", name)) => inputs.contains(&name),
+            Some(("out", name)) => outputs.contains(&name),
+            _ => hole == "state",
+        };
+        let mut problems = Vec::new();
+        for (field, text) in params.texts() {
+            match fill(text, |hole| known(hole).then(String::new)) {
+                Ok(_) => {}
+                Err(message) => problems.push(Problem::new(field, message)),
+            }
+        }
+        problems
+    }
+}
+
+impl Params {
+    fn problems(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        if self.argv.first().is_none_or(String::is_empty) {
+            problems.push(Problem::new("argv", "expected a program and its arguments, found nothing"));
+        }
+        for (index, probe) in self.probe.iter().enumerate() {
+            if probe.first().is_none_or(String::is_empty) {
+                problems.push(Problem::new(format!("probe[{index}]"), "expected a program, found nothing"));
+            }
+        }
+        for (index, file) in self.files.iter().enumerate() {
+            if !inside(Path::new(file)) {
+                let message = format!("`{file}` is not inside the pipeline's folder; make it a `[source]` instead");
+                problems.push(Problem::new(format!("files[{index}]"), message));
+            }
+        }
+        problems
+    }
+
+    /// Every text that may hold placeholders, with its field.
+    fn texts(&self) -> impl Iterator<Item = (String, &str)> {
+        let argv = self.argv.iter().enumerate().map(|(index, text)| (format!("argv[{index}]"), text.as_str()));
+        argv.chain(self.env.iter().map(|(name, text)| (format!("env.{name}"), text.as_str())))
+    }
+
+    fn resolve(&self, places: Places<'_>) -> Result<Program, StageError> {
+        let place = |hole: &str| match hole.split_once(':') {
+            Some(("in", name)) => places.inputs.get(name).map(|path| path.display().to_string()),
+            Some(("out", name)) => places.outputs.get(name).map(|path| path.display().to_string()),
+            _ => (hole == "state").then(|| places.state.display().to_string()),
+        };
+        let argv = self.argv.iter().map(|text| fill(text, place)).collect::<Result<_, _>>();
+        let env = self.env.iter().map(|(name, text)| Ok((name.clone(), fill(text, place)?))).collect();
+        Ok(Program { argv: argv.map_err(StageError::new)?, env: env.map_err(StageError::new::<String>)? })
+    }
+}
+
+fn read(params: &Value) -> Result<Params, StageError> {
+    serde_json::from_value(params.to_json())
+        .map_err(|error| StageError::new(format!("parameters of this step do not type: {error}")))
+}
+
+fn inside(path: &Path) -> bool {
+    path.components().next().is_some() && path.components().all(|part| matches!(part, Component::Normal(_)))
+}
+
+/// Replaces each `{in:…}`, `{out:…}` and `{state}`. Any other brace stands for itself, so that JSON and shell
+/// functions need no escapes; `{{state}}` is for who wants the text `{state}`.
+fn fill(text: &str, place: impl Fn(&str) -> Option<String>) -> Result<String, String> {
+    let mut filled = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('{') {
+        filled.push_str(&rest[..at]);
+        let brace = &rest[at..];
+        if let Some(hole) = hole(brace) {
+            let path = place(hole).ok_or_else(|| format!("`{{{hole}}}` names nothing of this step"))?;
+            filled.push_str(&path);
+            rest = &brace[hole.len() + 2..];
+        } else if let Some(hole) = escaped(brace) {
+            filled.push_str(&brace[1..hole.len() + 3]);
+            rest = &brace[hole.len() + 4..];
+        } else {
+            filled.push('{');
+            rest = &brace[1..];
+        }
+    }
+    filled.push_str(rest);
+    Ok(filled)
+}
+
+/// The name inside a leading placeholder with doubled braces.
+fn escaped(text: &str) -> Option<&str> {
+    let hole = hole(text.strip_prefix('{')?)?;
+    text[hole.len() + 3..].starts_with('}').then_some(hole)
+}
+
+/// The name inside a leading placeholder.
+fn hole(text: &str) -> Option<&str> {
+    let (hole, _) = text.strip_prefix('{')?.split_once('}')?;
+    (hole == "state" || hole.starts_with("in:") || hole.starts_with("out:")).then_some(hole)
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+
+    use super::*;
+
+    fn typed(text: &str) -> Result<Value, Vec<ParamError>> {
+        let table = toml::de::DeTable::parse(text).unwrap();
+        Command::default().type_params(table)
+    }
+
+    fn check_errors(text: &str, expect: Expect) {
+        let errors = typed(text).unwrap_err();
+        let lines: Vec<String> = errors
+            .iter()
+            .map(|error| format!("{}: {}", error.field.as_deref().unwrap_or("-"), error.message))
+            .collect();
+        expect.assert_eq(&lines.join("\n"));
+    }
+
+    #[test]
+    fn wrong_parameters_are_told_with_their_fields() {
+        check_errors("argv = []\nfiles = [\"../x\", \"/y\"]\nprobe = [[]]", expect![[r#"
+            argv: expected a program and its arguments, found nothing
+            probe[0]: expected a program, found nothing
+            files[0]: `../x` is not inside the pipeline's folder; make it a `[source]` instead
+            files[1]: `/y` is not inside the pipeline's folder; make it a `[source]` instead"#]]);
+        check_errors(
+            "argv = [\"true\"]\nargs = 1",
+            expect!["-: unknown field `args`, expected one of `argv`, `files`, `env`, `probe`"],
+        );
+    }
+
+    fn check_fill(text: &str, expect: Expect) {
+        let place = |hole: &str| (hole != "in:nobody").then(|| format!("/{}", hole.replace(':', "/")));
+        let told = fill(text, place).unwrap_or_else(|error| format!("error: {error}"));
+        expect.assert_eq(&told);
+    }
+
+    #[test]
+    fn placeholders_become_paths_and_other_braces_stay() {
+        check_fill("--from={in:pairs} --to {out:table}{state}", expect!["--from=/in/pairs --to /out/table/state"]);
+        check_fill(r#"{"json": {"a": 1}} awk '{print $1}'"#, expect![[r#"{"json": {"a": 1}} awk '{print $1}'"#]]);
+        check_fill("{in:nobody}", expect!["error: `{in:nobody}` names nothing of this step"]);
+        check_fill("{open {{state}} {{in:x}", expect!["{open {state} {/in/x"]);
+    }
+
+    #[test]
+    fn a_placeholder_that_names_nothing_is_found_before_the_step_runs() {
+        let params = typed("argv = [\"cp\", \"{in:a}\", \"{out:c}\"]\nenv = { X = \"{in:b}\" }").unwrap();
+        let problems = Command::default().check_names(&params, &["a"], &["b"]);
+        let fields: Vec<&str> = problems.iter().map(|problem| problem.field.as_str()).collect();
+        assert_eq!(fields, ["argv[2]", "env.X"]);
+    }
+}

@@ -1,0 +1,3 @@
+//! Running: from a plan to published results.
+
+pub mod child;
