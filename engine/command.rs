@@ -142,9 +142,10 @@ impl Params {
             Some(("out", name)) => places.outputs.get(name).map(|path| path.display().to_string()),
             _ => (hole == "state").then(|| places.state.display().to_string()),
         };
-        let argv = self.argv.iter().map(|text| fill(text, place)).collect::<Result<_, _>>();
-        let env = self.env.iter().map(|(name, text)| Ok((name.clone(), fill(text, place)?))).collect();
-        Ok(Program { argv: argv.map_err(StageError::new)?, env: env.map_err(StageError::new::<String>)? })
+        let argv = self.argv.iter().map(|text| fill(text, place)).collect::<Result<_, String>>();
+        let filled = |(name, text): (&String, &String)| Ok((name.clone(), fill(text, place)?));
+        let env = self.env.iter().map(filled).collect::<Result<_, String>>();
+        Ok(Program { argv: argv.map_err(StageError::new)?, env: env.map_err(StageError::new)? })
     }
 }
 
