@@ -216,11 +216,14 @@ mod tests {
 
     #[test]
     fn wrong_parameters_are_told_with_their_fields() {
-        check_errors("argv = []\nfiles = [\"../x\", \"/y\"]\nprobe = [[]]", expect![[r#"
+        check_errors(
+            "argv = []\nfiles = [\"../x\", \"/y\"]\nprobe = [[]]",
+            expect![[r#"
             argv: expected a program and its arguments, found nothing
             probe[0]: expected a program, found nothing
             files[0]: `../x` is not inside the pipeline's folder; make it a `[source]` instead
-            files[1]: `/y` is not inside the pipeline's folder; make it a `[source]` instead"#]]);
+            files[1]: `/y` is not inside the pipeline's folder; make it a `[source]` instead"#]],
+        );
         check_errors(
             "argv = [\"true\"]\nargs = 1",
             expect!["-: unknown field `args`, expected one of `argv`, `files`, `env`, `probe`"],

@@ -1,3 +1,7 @@
 //! Running: from a plan to published results.
 
 pub mod child;
+pub mod executor;
+pub mod local;
+pub mod slots;
+pub mod stop;

@@ -150,7 +150,8 @@ pub fn action_document(
     frame: &Frame,
     mut of: impl FnMut(&Reference) -> Option<Artifact>,
 ) -> (ActionKey, Document) {
-    let inputs = inputs(step, |reference| of(reference).map_or(Value::Null, |artifact| Value::Text(artifact.identity())));
+    let inputs =
+        inputs(step, |reference| of(reference).map_or(Value::Null, |artifact| Value::Text(artifact.identity())));
     let document = frame.document(&inputs);
     (ActionKey::of_document(&document), document)
 }
@@ -164,7 +165,8 @@ fn inputs(step: &Step, mut of: impl FnMut(&Reference) -> Value) -> Value {
                 branches
                     .iter()
                     .map(|branch| {
-                        let labels = branch.labels.iter().map(|(axis, label)| (axis.clone(), Value::Text(label.clone())));
+                        let labels =
+                            branch.labels.iter().map(|(axis, label)| (axis.clone(), Value::Text(label.clone())));
                         Value::Map(BTreeMap::from([
                             ("baseline".into(), Value::Bool(branch.baseline)),
                             ("from".into(), of(&branch.reference)),

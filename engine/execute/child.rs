@@ -169,9 +169,9 @@ mod tests {
                 "fail" => Err(StageError::new("row 3 has no `chosen`").hint("set `with.on_bad_row`")),
                 _ => {
                     io.progress(1, Some(1), "rows");
-                    std::fs::copy(io.input("from")?, io.output("to")?).map(|_| ()).map_err(|error| {
-                        StageError::file("copy", Path::new("from"), &error)
-                    })
+                    std::fs::copy(io.input("from")?, io.output("to")?)
+                        .map(|_| ())
+                        .map_err(|error| StageError::file("copy", Path::new("from"), &error))
                 }
             }
         }
@@ -222,12 +222,20 @@ mod tests {
 
     #[test]
     fn a_failed_stage_and_a_panic_are_told_in_the_exit_marker() {
-        check("fail", |_| {}, expect![[r#"
+        check(
+            "fail",
+            |_| {},
+            expect![[r#"
             row 3 has no `chosen`
-            set `with.on_bad_row`"#]]);
-        check("panic", |_| {}, expect![[r#"
+            set `with.on_bad_row`"#]],
+        );
+        check(
+            "panic",
+            |_| {},
+            expect![[r#"
             this is a bug of the stage: it panicked: index 3 is out of range
-            please report it with the step's log, which says where"#]]);
+            please report it with the step's log, which says where"#]],
+        );
     }
 
     #[test]

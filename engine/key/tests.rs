@@ -106,19 +106,27 @@ fn check(key: &dyn std::fmt::Display, document: &str, expect: Expect) {
 fn the_bytes_of_a_recipe_document_never_move() {
     let observed = BTreeMap::from([("file:score.py".into(), "file:00".into())]);
     let (key, document) = recipe(&step(), &observed);
-    check(&key, &document, expect![[r#"
+    check(
+        &key,
+        &document,
+        expect![[r#"
         faaa08787f2cc5387cbc288981f53d2a2e55006adf65c03f2095560770a9d1cd
         {"format":1,"inputs":{"all":[{"baseline":true,"from":{"output":"items","recipe":"48ac8d12287153395ea84e64f9931601d217b3494053f35af24e5fb6614e9467"},"labels":{"seed":"0"},"stage":"score"},{"baseline":false,"from":{"output":"items","recipe":"7c270cc7d1d03e208c8b7ff172c9065e5c3961656a3a6747fea64c91f96df878"},"labels":{"seed":"1"},"stage":"score"}],"model":{"output":"items","recipe":"9922eaaf3ae5f53d8d9aa5cc9879299cda1efca1f3cd8c6e6a8528f3246bea47","subpath":"weights/final"},"raw":"file:d4d4d19bd64b6b3374a6c189713eb3188d4ef59f761563da9938c52ca08b13da"},"kind":"test.score@3","observed":{"file:score.py":"file:00"},"outputs":{"log":"diagnostic","table":"result"},"params":{"reward":{"wrong":0.0},"steps":400},"salt":null}
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn the_bytes_of_an_action_document_never_move() {
     let (key, document) = action(&step());
-    check(&key, &document, expect![[r#"
+    check(
+        &key,
+        &document,
+        expect![[r#"
         10cd5e00aed9ed0853ee192224b40775525093644eb29a0964f81f9bb47691a8
         {"format":1,"inputs":{"all":[{"baseline":true,"from":"file:4d067153ac729a4a7e8220c97935ffba67487860d58298ceeb23864369867d9f","labels":{"seed":"0"},"stage":"score"},{"baseline":false,"from":null,"labels":{"seed":"1"},"stage":"score"}],"model":"file:813e9b729141e7f385afa0a2d0df3e6c3789e427ffe4aeef566a565bc8f2fe3d","raw":"file:d4d4d19bd64b6b3374a6c189713eb3188d4ef59f761563da9938c52ca08b13da"},"kind":"test.score@3","observed":{},"outputs":{"log":"diagnostic","table":"result"},"params":{"reward":{"wrong":0.0},"steps":400},"salt":null}
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]

@@ -1,0 +1,364 @@
+//! Makes a plan: looks down from the goals by recipe key, then up by action key, until nothing that is needed turns
+//! out to lack its bytes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use plumb_cache::{ActionKey, ActionRecord, Artifact, CacheError, Realisation, RecipeKey, Store};
+use rayon::prelude::*;
+
+use super::realise::{Agreement, Lineages};
+use super::{Facts, Plan, PlanOptions, PlannedStep, State, references};
+use crate::error::EngineError;
+use crate::event::Cause;
+use crate::explain::Past;
+use crate::graph::{Graph, Reference, StepId};
+use crate::key::{self, Document};
+
+pub(super) fn resolve(
+    graph: &Graph,
+    store: &Store,
+    options: &PlanOptions,
+    facts: Arc<Facts>,
+) -> Result<Plan, EngineError> {
+    let mut resolver = Resolver {
+        graph,
+        store,
+        options,
+        facts: &facts,
+        lineages: Lineages::new(store, &facts),
+        candidates: BTreeMap::new(),
+        present: BTreeMap::new(),
+        lost: BTreeMap::new(),
+        refused: BTreeMap::new(),
+    };
+    let mut draft = resolver.pass()?;
+    while resolver.find_lost(&draft)? {
+        draft = resolver.pass()?;
+    }
+    resolver.look_at_the_rest(&mut draft)?;
+    let steps = resolver.tell(&draft)?;
+    Ok(Plan { steps, chosen: draft.chosen, facts })
+}
+
+/// What a pass found for a step.
+#[derive(Debug, Clone)]
+enum Found {
+    Hit { record: Arc<ActionRecord> },
+    Run { action: Option<ActionKey>, document: Document },
+    MayRun { waits_on: Vec<StepId> },
+}
+
+#[derive(Debug)]
+struct Draft {
+    steps: Vec<Option<Found>>,
+    needed: Vec<bool>,
+    chosen: BTreeMap<RecipeKey, Realisation>,
+}
+
+struct Resolver<'a> {
+    graph: &'a Graph,
+    store: &'a Store,
+    options: &'a PlanOptions,
+    facts: &'a Facts,
+    lineages: Lineages<'a>,
+    /// Records by recipe, of every step that was looked up.
+    candidates: BTreeMap<StepId, Vec<Arc<ActionRecord>>>,
+    present: BTreeMap<Artifact, bool>,
+    /// Steps whose record is there and whose bytes are needed and gone; with the output.
+    lost: BTreeMap<StepId, String>,
+    /// Steps whose records stand on other realisations; with the ancestor.
+    refused: BTreeMap<StepId, StepId>,
+}
+
+impl Resolver<'_> {
+    fn pass(&mut self) -> Result<Draft, EngineError> {
+        loop {
+            let (needed, picked) = self.look_down()?;
+            let Agreement { chosen, records, refused } = self.lineages.agree(&self.options.chosen, &picked)?;
+            if refused.is_empty() {
+                let mut draft = Draft { steps: vec![None; self.graph.steps.len()], needed, chosen };
+                for (id, record) in records {
+                    draft.steps[id.0] = Some(Found::Hit { record });
+                }
+                self.resolve_up(&mut draft)?;
+                return Ok(draft);
+            }
+            self.refused.extend(refused);
+        }
+    }
+
+    /// Round by round from the goals: what has a record by recipe needs nothing upstream.
+    #[expect(clippy::type_complexity, reason = "two halves of one answer, taken apart at once")]
+    fn look_down(&mut self) -> Result<(Vec<bool>, BTreeMap<StepId, Vec<Arc<ActionRecord>>>), EngineError> {
+        let mut needed = vec![false; self.graph.steps.len()];
+        let mut picked = BTreeMap::new();
+        let mut round: BTreeSet<StepId> = self.graph.goals.iter().copied().collect();
+        while !round.is_empty() {
+            self.look_up_recipes(&round)?;
+            let mut next = BTreeSet::new();
+            for id in round {
+                needed[id.0] = true;
+                let usable = self.usable(id);
+                if usable.is_empty() {
+                    next.extend(self.facts.producers[id.0].iter().filter(|producer| !needed[producer.0]));
+                } else {
+                    picked.insert(id, usable);
+                }
+            }
+            round = next;
+        }
+        Ok((needed, picked))
+    }
+
+    fn look_up_recipes(&mut self, ids: &BTreeSet<StepId>) -> Result<(), EngineError> {
+        let unknown: Vec<StepId> = ids.iter().copied().filter(|id| !self.candidates.contains_key(id)).collect();
+        let (store, facts) = (self.store, self.facts);
+        let look = |id: StepId| -> Result<(StepId, Vec<Arc<ActionRecord>>), CacheError> {
+            // The index only points: a record counts if it was made for this very document.
+            let document = facts.recipe_document(id);
+            let records = store.recipe(&facts.recipe(id))?.into_iter();
+            Ok((id, records.filter(|record| record.recipe_document == document).map(Arc::new).collect()))
+        };
+        let found: Result<Vec<_>, CacheError> = match &unknown[..] {
+            [one] => look(*one).map(|found| vec![found]),
+            _ => unknown.into_par_iter().map(look).collect(),
+        };
+        self.candidates.extend(found?);
+        Ok(())
+    }
+
+    fn usable(&self, id: StepId) -> Vec<Arc<ActionRecord>> {
+        let out = self.options.fresh.contains(&id) || self.lost.contains_key(&id) || self.refused.contains_key(&id);
+        let chosen = self.options.chosen.get(&self.facts.recipe(id));
+        let agrees = |record: &&Arc<ActionRecord>| chosen.is_none_or(|chosen| chosen.result == record.result_digest());
+        if out { Vec::new() } else { self.candidates[&id].iter().filter(agrees).cloned().collect() }
+    }
+
+    /// In the graph's order, what is needed and has no record by recipe: by action key, where the inputs are known.
+    fn resolve_up(&mut self, draft: &mut Draft) -> Result<(), EngineError> {
+        for index in 0..draft.steps.len() {
+            if draft.needed[index] && draft.steps[index].is_none() {
+                let found = self.resolve_one(StepId(index), draft)?;
+                if let Found::Hit { record } = &found {
+                    draft.chosen.insert(self.facts.recipe(StepId(index)), record.realisation());
+                }
+                draft.steps[index] = Some(found);
+            }
+        }
+        Ok(())
+    }
+
+    fn resolve_one(&mut self, id: StepId, draft: &Draft) -> Result<Found, EngineError> {
+        let hit = |producer: &StepId| matches!(draft.steps[producer.0], Some(Found::Hit { .. }));
+        let waits_on: Vec<StepId> =
+            self.facts.producers[id.0].iter().filter(|producer| !hit(producer)).copied().collect();
+        if self.options.fresh.contains(&id) && !waits_on.is_empty() {
+            return Ok(Found::Run { action: None, document: String::new() });
+        }
+        if !waits_on.is_empty() {
+            return Ok(Found::MayRun { waits_on });
+        }
+        let record_of = |producer: StepId| match &draft.steps[producer.0] {
+            Some(Found::Hit { record }) => Some(record.clone()),
+            _ => None,
+        };
+        let (action, document) = match action(self.graph, self.store, self.facts, id, &record_of) {
+            Ok(keyed) => keyed,
+            Err(Trouble::Lost { producer, output }) => {
+                // Found again by `find_lost`, which has the next pass run the producer.
+                self.lost.insert(producer, output);
+                return Ok(Found::MayRun { waits_on: vec![producer] });
+            }
+            Err(Trouble::Error(error)) => return Err(error),
+        };
+        let looks = !self.options.fresh.contains(&id) && !self.lost.contains_key(&id);
+        let record = if looks { self.store.action(&action)? } else { None };
+        let chosen = draft.chosen.get(&self.facts.recipe(id));
+        let record = record.filter(|record| chosen.is_none_or(|chosen| chosen.result == record.result_digest()));
+        let hit = |record| Found::Hit { record: Arc::new(as_made_here(self.graph, self.facts, id, record, record_of)) };
+        Ok(record.map_or(Found::Run { action: Some(action), document }, hit))
+    }
+
+    /// Notes the hits whose bytes are needed and gone: goals, and what a running step reads. Says whether any is new.
+    fn find_lost(&mut self, draft: &Draft) -> Result<bool, EngineError> {
+        let before = self.lost.len();
+        let mut asked: BTreeMap<StepId, Option<BTreeSet<&str>>> = BTreeMap::new();
+        asked.extend(self.graph.goals.iter().map(|goal| (*goal, None)));
+        for (index, found) in draft.steps.iter().enumerate() {
+            if !matches!(found, Some(Found::Run { .. })) {
+                continue;
+            }
+            for (reference, _) in self.graph.steps[index].inputs.values().flat_map(references) {
+                if let Reference::Step { step, output, .. } = reference
+                    && let Some(outputs) = asked.entry(*step).or_insert_with(|| Some(BTreeSet::new()))
+                {
+                    outputs.insert(output);
+                }
+            }
+        }
+        let mut wanted: Vec<(StepId, String, Artifact)> = Vec::new();
+        for (id, names) in asked {
+            let Some(Found::Hit { record }) = &draft.steps[id.0] else { continue };
+            let asked = record.outputs.iter().filter(|(name, output)| {
+                names.as_ref().map_or(!output.diagnostic, |names| names.contains(name.as_str()))
+            });
+            wanted.extend(asked.map(|(name, output)| (id, name.clone(), output.artifact)));
+        }
+        self.look_at_bytes(&wanted);
+        for (id, output, artifact) in wanted {
+            if !self.present[&artifact] {
+                self.lost.entry(id).or_insert(output);
+            }
+        }
+        // A producer that `resolve_one` found lost is new too, if this draft still counts on it.
+        let counted = self.lost.keys().any(|id| matches!(draft.steps[id.0], Some(Found::Hit { .. })));
+        Ok(self.lost.len() > before || counted)
+    }
+
+    fn look_at_bytes(&mut self, wanted: &[(StepId, String, Artifact)]) {
+        let unknown: BTreeSet<Artifact> =
+            wanted.iter().map(|(_, _, artifact)| *artifact).filter(|one| !self.present.contains_key(one)).collect();
+        let store = self.store;
+        self.present.par_extend(unknown.into_par_iter().map(|artifact| (artifact, store.present(&artifact))));
+    }
+
+    /// What nobody needs, for tables and the time saved.
+    fn look_at_the_rest(&mut self, draft: &mut Draft) -> Result<(), EngineError> {
+        if self.graph.steps.len() > self.options.look_at_all_up_to {
+            return Ok(());
+        }
+        let rest: BTreeSet<StepId> = (0..draft.steps.len())
+            .map(StepId)
+            .filter(|id| self.facts.wanted[id.0] && draft.steps[id.0].is_none())
+            .collect();
+        self.look_up_recipes(&rest)?;
+        for id in rest {
+            let chosen = draft.chosen.get(&self.facts.recipe(id));
+            let agrees = |record: &&Arc<ActionRecord>| chosen.is_none_or(|chosen| *chosen == record.realisation());
+            if let Some(record) = self.candidates[&id].iter().find(agrees) {
+                draft.steps[id.0] = Some(Found::Hit { record: record.clone() });
+            }
+        }
+        Ok(())
+    }
+
+    fn tell(&self, draft: &Draft) -> Result<Vec<PlannedStep>, EngineError> {
+        let past = Past::new(self.store, &self.graph.name);
+        let told = draft.steps.iter().enumerate().map(|(index, found)| {
+            let id = StepId(index);
+            let (state, action) = match found {
+                None => (State::NotNeeded, None),
+                Some(Found::Hit { record }) => (State::Hit { record: record.clone() }, Some(record.action)),
+                Some(Found::MayRun { waits_on }) => (State::MayRun { waits_on: waits_on.clone() }, None),
+                Some(Found::Run { action, document }) => (State::Run { why: self.why(&past, id, document)? }, *action),
+            };
+            Ok(PlannedStep { id, state, needed: draft.needed[index], action })
+        });
+        told.collect()
+    }
+
+    fn why(&self, past: &Past<'_>, id: StepId, document: &str) -> Result<Vec<Cause>, EngineError> {
+        if self.options.fresh.contains(&id) {
+            return Ok(vec![Cause::Fresh]);
+        }
+        if let Some(output) = self.lost.get(&id) {
+            return Ok(vec![Cause::MissingBlob { output: output.clone() }]);
+        }
+        if let Some(ancestor) = self.refused.get(&id) {
+            let ancestor = self.graph.step(*ancestor).address.to_string();
+            return Ok(vec![Cause::Realisation { ancestor }]);
+        }
+        past.causes(self.graph, id, document)
+    }
+}
+
+/// A record found by action key, as this recipe sees it: with its document, its step and the producers' realisations.
+pub(crate) fn as_made_here(
+    graph: &Graph,
+    facts: &Facts,
+    id: StepId,
+    record: ActionRecord,
+    record_of: impl Fn(StepId) -> Option<Arc<ActionRecord>>,
+) -> ActionRecord {
+    let address = &graph.step(id).address;
+    ActionRecord {
+        recipe: facts.recipe(id),
+        recipe_document: facts.recipe_document(id).to_string(),
+        ancestry: ancestry(facts, id, record_of),
+        step: address.to_string(),
+        stage: address.stage.clone(),
+        pipeline: graph.name.clone(),
+        ..record
+    }
+}
+
+/// The realisations of a step's producers.
+pub(crate) fn ancestry(
+    facts: &Facts,
+    id: StepId,
+    record_of: impl Fn(StepId) -> Option<Arc<ActionRecord>>,
+) -> BTreeMap<RecipeKey, Realisation> {
+    let producers = facts.producers[id.0].iter();
+    producers.filter_map(|producer| Some((facts.recipe(*producer), record_of(*producer)?.realisation()))).collect()
+}
+
+/// Why an action key cannot be made.
+pub(crate) enum Trouble {
+    /// A folder that an input points into is gone from the cache.
+    Lost {
+        /// The step that made it.
+        producer: StepId,
+        /// Its output.
+        output: String,
+    },
+    /// Anything else.
+    Error(EngineError),
+}
+
+/// The artifact that a reference means; `None` where its step has no result.
+pub(crate) fn artifact(
+    graph: &Graph,
+    store: &Store,
+    facts: &Facts,
+    reference: &Reference,
+    record_of: impl Fn(StepId) -> Option<Arc<ActionRecord>>,
+) -> Result<Option<Artifact>, Trouble> {
+    let (step, output, subpath) = match reference {
+        Reference::Source { source, subpath } => return Ok(Some(facts.source(*source, subpath))),
+        Reference::Step { step, output, subpath } => (*step, output, subpath),
+    };
+    let Some(record) = record_of(step) else { return Ok(None) };
+    let address = &graph.step(step).address;
+    let Some(made) = record.outputs.get(output) else {
+        let message = format!("the record of `{address}` has no output `{output}`");
+        return Err(Trouble::Error(EngineError::Bug(message)));
+    };
+    let Some(subpath) = subpath else { return Ok(Some(made.artifact)) };
+    store.subpath(&made.artifact, subpath).map(Some).map_err(|error| match error {
+        error if error.is_miss() => Trouble::Lost { producer: step, output: output.clone() },
+        CacheError::NoSuchPath { .. } | CacheError::WrongKind { .. } => Trouble::Error(EngineError::Pipeline {
+            message: format!("`{address}.{output}` holds no `{subpath}`"),
+            hint: Some(format!("`plumb open {} {address}.{output}` says where it lies", graph.file.display())),
+        }),
+        error => Trouble::Error(error.into()),
+    })
+}
+
+/// The action key of a step whose producers all have a result (or are marked as missing).
+pub(crate) fn action(
+    graph: &Graph,
+    store: &Store,
+    facts: &Facts,
+    id: StepId,
+    record_of: impl Fn(StepId) -> Option<Arc<ActionRecord>>,
+) -> Result<(ActionKey, Document), Trouble> {
+    let mut trouble = None;
+    let keyed = key::action_document(graph.step(id), facts.frame(id), |reference| {
+        artifact(graph, store, facts, reference, &record_of).unwrap_or_else(|error| {
+            trouble.get_or_insert(error);
+            None
+        })
+    });
+    trouble.map_or(Ok(keyed), Err)
+}
