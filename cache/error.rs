@@ -96,11 +96,9 @@ pub enum CacheError {
 impl CacheError {
     /// What the user can do, if there is anything.
     pub fn hint(&self) -> Option<String> {
-        let elsewhere = "choose another with `--cache DIR` or `PLUMB_CACHE=DIR`";
+        let elsewhere = "choose another cache with `--cache DIR` or `PLUMB_CACHE=DIR`";
         match self {
-            CacheError::ReadOnly { path, .. } => {
-                Some(format!("make `{}` writable, or {elsewhere}; what is in it can still be read", path.display()))
-            }
+            CacheError::ReadOnly { path, .. } => Some(format!("make `{}` writable, or {elsewhere}", path.display())),
             CacheError::Full { .. } => Some(format!("free some space (`plumb cache gc`), or {elsewhere}")),
             CacheError::Damaged { moved_to: Some(path), .. } => {
                 Some(format!("the bad copy is kept as `{}`; run again to make a good one", path.display()))
@@ -163,14 +161,14 @@ mod tests {
             Errno::NOSPC,
             expect_test::expect![[r#"
                 error: no space left for writing `/cache`
-                hint: free some space (`plumb cache gc`), or choose another with `--cache DIR` or `PLUMB_CACHE=DIR`
+                hint: free some space (`plumb cache gc`), or choose another cache with `--cache DIR` or `PLUMB_CACHE=DIR`
             "#]],
         );
         check(
             Errno::ROFS,
             expect_test::expect![[r#"
             error: the cache `/cache` is read-only (writing)
-            hint: make `/cache` writable, or choose another with `--cache DIR` or `PLUMB_CACHE=DIR`; what is in it can still be read
+            hint: make `/cache` writable, or choose another cache with `--cache DIR` or `PLUMB_CACHE=DIR`
         "#]],
         );
         check(

@@ -58,7 +58,7 @@ impl Store {
     pub fn open(path: &Path, options: StoreOptions) -> Result<Store, CacheError> {
         let root = std::path::absolute(path).map_err(|source| CacheError::system("opening the cache", path, source))?;
         let layout = Layout::new(&root);
-        let writable = prepare(&layout)?;
+        let writable = prepare(&root, &layout)?;
         if writable && let Err(error) = session::sweep(&layout.scratch()) {
             tracing::warn!("old scratch folders were not swept: {error}");
         }
@@ -143,7 +143,7 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 /// Makes what is missing of the cache; answers whether it can be written.
-fn prepare(layout: &Layout) -> Result<bool, CacheError> {
+fn prepare(root: &Path, layout: &Layout) -> Result<bool, CacheError> {
     let base = layout.base();
     if base.is_dir() && rustix::fs::access(base, Access::WRITE_OK).is_err() {
         return Ok(false);
@@ -152,7 +152,7 @@ fn prepare(layout: &Layout) -> Result<bool, CacheError> {
         return Ok(true);
     }
     for folder in layout.folders() {
-        fs::create_dir_all(&folder).map_err(|source| CacheError::writing("making the cache", &folder, source))?;
+        fs::create_dir_all(&folder).map_err(|source| CacheError::writing("making the cache", root, source))?;
     }
     Ok(true)
 }

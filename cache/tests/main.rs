@@ -1,8 +1,12 @@
 //! The promises of the store, each tested through its public functions and on real files.
 
-#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a panic in a test's helper is the report")]
+#![allow(clippy::unwrap_used, reason = "a panic in a test's helper is the report")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "helper processes talk to their tests, skips to people")]
 
 mod bytes;
+mod crashes;
+mod damage;
+mod disks;
 mod records;
 mod support;
 mod trees;

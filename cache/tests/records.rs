@@ -193,7 +193,11 @@ fn an_index_full_of_rubbish_is_only_a_hint() {
             fs::write(&path, format!("\u{fffd}rubbish\n{}\n{forged}\n{}\n{text}", two.action, &text[..30])).unwrap();
         }
     }
-    assert_eq!(store.recipe(&one.recipe).unwrap(), std::slice::from_ref(&one), "the other action does not realise this recipe");
+    assert_eq!(
+        store.recipe(&one.recipe).unwrap(),
+        std::slice::from_ref(&one),
+        "the other action does not realise this recipe"
+    );
     assert_eq!(store.records_of_stage("house", "make").unwrap(), [two, one]);
 }
 
