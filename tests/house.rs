@@ -1,6 +1,8 @@
 //! The house checks itself: who may depend on whom, who may print, who may say `tch`, what stands at the top level,
 //! and that README's code map tells the truth. Reads source as tokens, so that a comment or a string is no crime.
 
+#![allow(clippy::unwrap_used, reason = "a panic in a test is the report")]
+
 #[path = "../stages/tests/source/mod.rs"]
 mod source;
 

@@ -1,6 +1,8 @@
 //! `plumb setup` through the binary. A stand-in `python3` plays pip and leaves sparse files of the right sizes, so
 //! that nothing is downloaded; the C compiler is the real one.
 
+#![allow(clippy::unwrap_used, reason = "a panic in a test is the report")]
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

@@ -7,6 +7,8 @@
 //! folder `inputs/NAME` (an extension is ignored), or a line `"NAME": "KIND.OUTPUT"` in `inputs/from.json`, which takes
 //! the output of another fixture; a list of `{"stage", "labels", "baseline", "from"}` there is a gather.
 
+#![allow(clippy::unwrap_used, reason = "a panic in a test is the report")]
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};

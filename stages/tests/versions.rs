@@ -6,6 +6,8 @@
 //! Not covered: the engine and the cache below the stages (their formats have versions of their own), and what the
 //! locked crates depend on.
 
+#![allow(clippy::unwrap_used, reason = "a panic in a test is the report")]
+
 #[path = "source/paths.rs"]
 mod paths;
 mod source;
