@@ -31,7 +31,7 @@ fn sources() -> BTreeMap<String, String> {
 fn product() -> BTreeMap<String, Vec<String>> {
     let is_test = |path: &str| {
         let names: Vec<&str> = path.split('/').collect();
-        names.iter().any(|name| matches!(*name, "tests" | "benches" | "tests.rs" | "build.rs"))
+        names.iter().any(|name| matches!(*name, "tests" | "benches" | "examples" | "tests.rs" | "build.rs"))
     };
     let code = |(path, text): (String, String)| {
         let tokens = source::code(&text).unwrap_or_else(|error| panic!("{path}: {error}"));

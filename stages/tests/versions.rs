@@ -34,8 +34,9 @@ struct House {
 impl House {
     fn read() -> Self {
         let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-        let own =
-            |path: &Path| is_rust(path) && !["torch", "tests", "benches"].iter().any(|folder| path.starts_with(folder));
+        let own = |path: &Path| {
+            is_rust(path) && !["torch", "tests", "benches", "examples"].iter().any(|folder| path.starts_with(folder))
+        };
         let mut modules = BTreeMap::new();
         for path in source::files(&root, &own) {
             let tokens = without_register(code_of(&root.join(&path)));
@@ -119,7 +120,7 @@ impl House {
     fn torch_lines(&self) -> Vec<String> {
         let own = |path: &Path| {
             let code = is_rust(path) || path.extension().is_some_and(|extension| extension == "cpp");
-            code && !["tests", "benches"].iter().any(|folder| path.starts_with(folder))
+            code && !["tests", "benches", "examples", "main.rs"].iter().any(|other| path.starts_with(other))
         };
         let folder = self.root.join("torch");
         let line = |path: &PathBuf| {
