@@ -1,7 +1,315 @@
-//! Running: from a plan to published results.
+//! Running: from a plan to published results. A run plans, schedules what is not there, and plans again where a
+//! result or a loss has made the first plan stale, until every goal is present on one realisation per recipe.
 
 pub mod child;
 pub mod executor;
 pub mod local;
+pub mod place;
+mod schedule;
 pub mod slots;
 pub mod stop;
+mod task;
+pub mod worker;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use plumb_cache::{ActionRecord, Realisation, RecipeKey, Store};
+
+pub use stop::Stop;
+
+use self::executor::Executor;
+use self::schedule::{Report, Round, Scheduler};
+use self::slots::Slots;
+use crate::clock::Stopwatch;
+use crate::error::{EngineError, ExitClass};
+use crate::event::{Cause, Event};
+use crate::graph::{Graph, StepId};
+use crate::history::{Outcome, Recorder};
+use crate::plan::{self, Facts, Plan, PlanOptions, State, took};
+
+/// After this many plans something makes results faster than they can be used.
+const ROUNDS: usize = 10;
+
+/// How to run.
+#[derive(Clone)]
+pub struct RunOptions {
+    /// How to plan.
+    pub plan: PlanOptions,
+    /// CPU slots: steps that may run at once.
+    pub jobs: usize,
+    /// The GPUs to give out, by index.
+    pub gpus: Vec<u32>,
+    /// Whether the failure of one branch leaves the independent ones running.
+    pub keep_going: bool,
+    /// Stops the run.
+    pub stop: Stop,
+    /// What was typed, for the history.
+    pub command: Vec<String>,
+    /// The program that runs the kinds of the house with `__step`; `None` is this one.
+    pub own_program: Option<PathBuf>,
+    /// Where steps run.
+    pub executor: Arc<dyn Executor>,
+}
+
+impl Default for RunOptions {
+    fn default() -> Self {
+        Self {
+            plan: PlanOptions::default(),
+            jobs: std::thread::available_parallelism().map_or(1, usize::from),
+            gpus: slots::visible_gpus(),
+            keep_going: false,
+            stop: Stop::default(),
+            command: Vec::new(),
+            own_program: None,
+            executor: Arc::new(local::Local),
+        }
+    }
+}
+
+/// What came of a run.
+#[derive(Debug)]
+pub struct Summary {
+    /// The run's id in the history; `None` where the cache is read-only.
+    pub run: Option<String>,
+    /// The result of every step that has one.
+    pub records: BTreeMap<StepId, Arc<ActionRecord>>,
+    /// Steps that ran.
+    pub ran: BTreeSet<StepId>,
+    /// Steps that failed.
+    pub failed: BTreeSet<StepId>,
+    /// Steps that were skipped.
+    pub skipped: BTreeSet<StepId>,
+    /// Whether the user stopped it.
+    pub stopped: bool,
+    /// Wall time.
+    pub took: Duration,
+    /// What the hits would have cost.
+    pub saved: Duration,
+}
+
+impl Summary {
+    /// How the program ends.
+    pub fn class(&self) -> ExitClass {
+        match self.outcome() {
+            Outcome::Stopped => ExitClass::Stopped,
+            Outcome::Failed => ExitClass::StepFailed,
+            Outcome::Done => ExitClass::Done,
+        }
+    }
+
+    /// The steps that were found rather than run.
+    pub fn hits(&self) -> usize {
+        self.records.keys().filter(|id| !self.ran.contains(id)).count()
+    }
+
+    fn outcome(&self) -> Outcome {
+        match (self.stopped, self.failed.is_empty()) {
+            (true, _) => Outcome::Stopped,
+            (false, false) => Outcome::Failed,
+            (false, true) => Outcome::Done,
+        }
+    }
+
+    fn event(&self) -> Event {
+        Event::Done {
+            ran: self.ran.len(),
+            hits: self.hits(),
+            failed: self.failed.len(),
+            skipped: self.skipped.len(),
+            took: self.took,
+            saved: self.saved,
+        }
+    }
+
+    fn add(&mut self, report: Report) {
+        self.ran.extend(report.ran);
+        self.failed.extend(report.failed);
+        self.skipped.extend(report.skipped);
+        self.records.extend(report.records);
+    }
+}
+
+/// Tells events to whoever listens and to the history.
+pub(crate) struct Teller<'a> {
+    sink: &'a mut dyn FnMut(&Event),
+    recorder: Option<Recorder>,
+    why: BTreeMap<StepId, Vec<Cause>>,
+    /// Told once, however often the run is planned again.
+    skipped: BTreeSet<String>,
+}
+
+impl Teller<'_> {
+    fn tell(&mut self, event: &Event) {
+        if let Event::Skipped { step, .. } = event
+            && !self.skipped.insert(step.clone())
+        {
+            return;
+        }
+        (self.sink)(event);
+        if let Some(Err(error)) = self.recorder.as_mut().map(|recorder| recorder.event(event)) {
+            (self.sink)(&Event::Warning { message: error.to_string() });
+        }
+    }
+
+    /// Lets other processes see what was told so far.
+    fn flush(&mut self) {
+        if let Some(Err(error)) = self.recorder.as_mut().map(Recorder::flush) {
+            (self.sink)(&Event::Warning { message: error.to_string() });
+        }
+    }
+
+    fn log_of(&self, step: &str) -> PathBuf {
+        self.recorder.as_ref().map_or_else(|| PathBuf::from("/dev/null"), |recorder| recorder.log_of(step))
+    }
+
+    fn planned_why(&self, id: StepId) -> Option<Vec<Cause>> {
+        self.why.get(&id).cloned()
+    }
+}
+
+/// Runs a graph: makes every goal present. Failed steps are events and counted, not errors. Must be awaited on the
+/// runtime's main task: children die with the thread that started them, and those threads are the steps' own.
+pub async fn run(
+    graph: &Graph,
+    store: &Store,
+    options: &RunOptions,
+    mut sink: impl FnMut(&Event),
+) -> Result<Summary, EngineError> {
+    let watch = Stopwatch::start();
+    let mut plan = plan::plan(graph, store, &options.plan)?;
+    let recorder = match store.writable() {
+        true => Some(Recorder::start(store, &graph.name, &graph.file, options.command.clone())?),
+        false => None,
+    };
+    let mut teller = Teller { sink: &mut sink, recorder, why: BTreeMap::new(), skipped: BTreeSet::new() };
+    let mut summary = Summary {
+        run: teller.recorder.as_ref().map(|recorder| recorder.id().to_string()),
+        records: BTreeMap::new(),
+        ran: BTreeSet::new(),
+        failed: BTreeSet::new(),
+        skipped: BTreeSet::new(),
+        stopped: false,
+        took: Duration::ZERO,
+        saved: Duration::ZERO,
+    };
+    tell_plan(graph, &plan, &mut teller);
+    let mut planning = options.plan.clone();
+    for round in 1.. {
+        summary.records.extend(plan.steps.iter().filter_map(|step| Some((step.id, plan.record_of(step.id)?.clone()))));
+        if plan.is_done() {
+            break;
+        }
+        if round > ROUNDS {
+            let message = "results keep changing while this run uses them; run again to settle them".to_string();
+            teller.tell(&Event::Warning { message });
+            break;
+        }
+        let report = run_round(graph, store, options, &planning.fresh, &plan, &mut teller, &summary.failed).await?;
+        let stale = report.deferred || mixes(&plan, &report);
+        planning = next_options(&planning, &plan.facts, &report);
+        summary.add(report);
+        let halted = !options.keep_going && !summary.failed.is_empty();
+        if !stale || halted || options.stop.is_asked() {
+            break;
+        }
+        plan = plan::plan_with(graph, store, &planning, plan.facts.clone())?;
+        teller.why = reasons(&plan);
+    }
+    summary.stopped = options.stop.is_asked();
+    if summary.failed.is_empty() && !summary.stopped {
+        publish(graph, store, &summary, &mut teller)?;
+    }
+    summary.saved =
+        summary.records.iter().filter(|(id, _)| !summary.ran.contains(id)).map(|(_, record)| took(record)).sum();
+    summary.took = watch.elapsed();
+    finish(&summary, &mut teller);
+    Ok(summary)
+}
+
+fn tell_plan(graph: &Graph, plan: &Plan, teller: &mut Teller<'_>) {
+    teller.why = reasons(plan);
+    teller.tell(&plan.event());
+    for step in &plan.steps {
+        if let Some(record) = plan.record_of(step.id) {
+            let (step, saved) = (graph.step(step.id).address.to_string(), took(record));
+            teller.tell(&Event::Hit { step, saved, after_inputs: false });
+        }
+    }
+}
+
+fn reasons(plan: &Plan) -> BTreeMap<StepId, Vec<Cause>> {
+    let reason = |step: &plan::PlannedStep| match &step.state {
+        State::Run { why } => Some((step.id, why.clone())),
+        _ => None,
+    };
+    plan.steps.iter().filter_map(reason).collect()
+}
+
+async fn run_round(
+    graph: &Graph,
+    store: &Store,
+    options: &RunOptions,
+    fresh: &BTreeSet<StepId>,
+    plan: &Plan,
+    teller: &mut Teller<'_>,
+    failed_before: &BTreeSet<StepId>,
+) -> Result<Report, EngineError> {
+    let own = options.own_program.clone().map_or_else(std::env::current_exe, Ok);
+    let round = Round {
+        graph,
+        store,
+        executor: options.executor.clone(),
+        stop: options.stop.clone(),
+        own_program: own.map_err(EngineError::io("find", "this program".as_ref()))?,
+        fresh,
+        keep_going: options.keep_going,
+        failed_before,
+    };
+    Scheduler::new(round, plan, Slots::new(options.jobs, &options.gpus), teller).run().await
+}
+
+/// Whether a hit may stand on another realisation of a step than the one that has just been made.
+fn mixes(plan: &Plan, report: &Report) -> bool {
+    let mut above_a_hit = BTreeSet::new();
+    for step in plan.steps.iter().rev() {
+        let hit = matches!(step.state, State::Hit { .. }) && step.needed;
+        if hit || above_a_hit.contains(&step.id) {
+            above_a_hit.extend(plan.facts.producers[step.id.0].iter().copied());
+        }
+    }
+    report.ran.iter().any(|id| above_a_hit.contains(id))
+}
+
+/// The next plan keeps to what this run has made, and makes nothing afresh twice.
+fn next_options(options: &PlanOptions, facts: &Facts, report: &Report) -> PlanOptions {
+    let made = report.ran.iter().chain(&report.late_hits);
+    let realisation = |id: &StepId| Some((facts.recipe(*id), report.records.get(id)?.realisation()));
+    let mut chosen: BTreeMap<RecipeKey, Realisation> = options.chosen.clone();
+    chosen.extend(made.filter_map(realisation));
+    let fresh = options.fresh.iter().copied().filter(|id| !report.ran.contains(id)).collect();
+    PlanOptions { chosen, fresh, ..options.clone() }
+}
+
+fn publish(graph: &Graph, store: &Store, summary: &Summary, teller: &mut Teller<'_>) -> Result<(), EngineError> {
+    for wanted in &graph.publish {
+        let made = summary.records.get(&wanted.step).and_then(|record| record.outputs.get(&wanted.output));
+        if let Some(made) = made
+            && place::copy_out(store, &made.artifact, &wanted.destination)?
+        {
+            let output = format!("{}.{}", graph.step(wanted.step).address, wanted.output);
+            teller.tell(&Event::Published { output, path: wanted.destination.display().to_string() });
+        }
+    }
+    Ok(())
+}
+
+fn finish(summary: &Summary, teller: &mut Teller<'_>) {
+    let done = summary.event();
+    teller.tell(&done);
+    if let Some(Err(error)) = teller.recorder.as_mut().map(|recorder| recorder.finish(summary.outcome(), &done)) {
+        (teller.sink)(&Event::Warning { message: error.to_string() });
+    }
+}

@@ -6,7 +6,7 @@
 
 pub mod facts;
 mod realise;
-mod resolve;
+pub(crate) mod resolve;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -93,7 +93,10 @@ impl Layout<'_> {
 }
 
 /// What `{in:NAME}` means: the artifact, or for a gather the JSON table of its branches (paths relative to it).
-pub fn paths_for_program(inputs: &BTreeMap<String, InputPlace>, scratch: &Path) -> Result<BTreeMap<String, PathBuf>, EngineError> {
+pub fn paths_for_program(
+    inputs: &BTreeMap<String, InputPlace>,
+    scratch: &Path,
+) -> Result<BTreeMap<String, PathBuf>, EngineError> {
     let path = |(name, place): (&String, &InputPlace)| {
         let path = match place {
             InputPlace::One(path) => path.clone(),
@@ -139,7 +142,8 @@ fn copy_inside(from: &Path, to: &Path) -> Result<(), EngineError> {
 /// Copies an artifact out of the cache to where people expect it: complete or not at all. Says whether anything
 /// had to be written.
 pub fn copy_out(store: &Store, artifact: &Artifact, destination: &Path) -> Result<bool, EngineError> {
-    if destination.exists() && store.digest_source(destination).is_ok_and(|there| there.identity() == artifact.identity())
+    if destination.exists()
+        && store.digest_source(destination).is_ok_and(|there| there.identity() == artifact.identity())
     {
         return Ok(false);
     }

@@ -173,9 +173,7 @@ impl Task {
             time: self.run.time,
         };
         let paths = place::paths_for_program(&inputs, scratch);
-        if let Some(program) =
-            self.kind.program(&self.params, Places { inputs: &paths?, outputs, state })
-        {
+        if let Some(program) = self.kind.program(&self.params, Places { inputs: &paths?, outputs, state }) {
             let program = program?;
             let mut argv = program.argv.into_iter().map(Into::into);
             launch.folder = self.work_folder(scratch)?;
@@ -237,7 +235,8 @@ impl Task {
                 failed(StageError { message: error, hint }, cause)
             }
             (How::Exited(status @ (126 | 127)), _) if self.kind.declaration().open => {
-                let error = StageError::new(format!("the program exited with status {status}: a command was not found"));
+                let error =
+                    StageError::new(format!("the program exited with status {status}: a command was not found"));
                 let seen = "only `PATH` and `HOME` are passed on, and the working folder holds only `with.files`";
                 failed(error.hint(seen), RetryCause::Failed)
             }
