@@ -2,12 +2,17 @@
 
 pub mod benchmarks;
 pub mod meta;
+pub mod s_corr;
+pub mod scores;
 pub mod template;
 pub mod verdict;
+
+#[cfg(test)]
+mod conformance;
 
 use plumb_engine::stage::Registry;
 
 /// Adds the kinds of this folder.
 pub fn register(registry: Registry) -> Registry {
-    registry
+    registry.with::<s_corr::SCorr>()
 }

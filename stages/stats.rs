@@ -1,10 +1,20 @@
 //! Comparisons and correlations over branches and seeds (ML.md section 8).
 
+pub mod arms;
+pub mod bootstrap;
+pub mod compare;
+pub mod correlate;
+pub mod correlation;
+pub mod intervals;
 pub mod items;
+pub mod markdown;
+pub mod metric;
+pub mod paired;
+pub mod significance;
 
 use plumb_engine::stage::Registry;
 
 /// Adds the kinds of this folder.
 pub fn register(registry: Registry) -> Registry {
-    registry
+    registry.with::<compare::Compare>().with::<correlate::Correlate>()
 }

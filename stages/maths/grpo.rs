@@ -3,6 +3,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::aggregate::Aggregation;
+use super::clipping::Clip;
+use super::divergence::k3;
+
 /// How token losses become one number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Default)]
 #[serde(rename_all = "snake_case")]
@@ -103,6 +107,34 @@ fn deviation(rewards: &[Option<f64>]) -> f64 {
     (squares / known.saturating_sub(1).max(1) as f64).sqrt()
 }
 
+/// The loss of a batch: clipped policy gradient plus `beta` times k3, aggregated. Log-probabilities and `mask` are
+/// (batch, time), advantages one a sequence; `old` are those the completions were drawn with (pass `new` itself where
+/// there was one update a rollout). Tokens beyond the shortest row of a sequence are not looked at.
+pub fn batch_loss(
+    new: &[Vec<f64>],
+    old: &[Vec<f64>],
+    reference: Option<&[Vec<f64>]>,
+    advantages: &[f64],
+    mask: &[Vec<bool>],
+    settings: &GrpoLoss,
+) -> f64 {
+    let clip = Clip { low: settings.epsilon, high: settings.epsilon_high, delta: settings.delta, dual: None };
+    let mut losses = Vec::with_capacity(new.len());
+    for (row, (((new, old), mask), advantage)) in new.iter().zip(old).zip(mask).zip(advantages).enumerate() {
+        let reference = reference.and_then(|reference| reference.get(row));
+        let mut tokens = Vec::with_capacity(new.len());
+        for (time, ((policy, drawn), _)) in
+            new.iter().zip(old).zip(mask).enumerate().filter(|(_, (_, marked))| **marked)
+        {
+            let reference = reference.and_then(|reference| reference.get(time));
+            let divergence = reference.map_or(0.0, |reference| k3(*policy, *reference));
+            tokens.push(clip.loss((policy - drawn).exp(), *advantage) + settings.beta * divergence);
+        }
+        losses.push(tokens);
+    }
+    Aggregation::of(settings.loss_type, settings.max_completion_length).loss(&losses)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -149,5 +181,36 @@ mod tests {
         let rewards = [Some(2.0), Some(0.0), Some(0.5), Some(0.5)];
         let found = advantages_with(&rewards, 2, ScaleRewards::Batch, 0.0);
         close(&found, &[1.0 / 0.75_f64.sqrt(), -1.0 / 0.75_f64.sqrt(), 0.0, 0.0]);
+    }
+
+    fn settings(loss_type: LossType, beta: f64) -> GrpoLoss {
+        GrpoLoss {
+            epsilon: 0.2,
+            epsilon_high: 0.28,
+            delta: None,
+            beta,
+            loss_type,
+            temperature: 1.0,
+            max_completion_length: 4,
+        }
+    }
+
+    #[test]
+    fn on_policy_the_loss_is_minus_the_advantage_however_it_is_aggregated() {
+        let new = [vec![-1.0, -2.0], vec![-0.5, -9.0]];
+        let mask = [vec![true, true], vec![true, false]];
+        let loss = |loss_type| batch_loss(&new, &new, None, &[1.0, -0.5], &mask, &settings(loss_type, 0.0));
+        close(&[loss(LossType::Grpo)], &[-0.25]);
+        close(&[loss(LossType::Dapo)], &[-0.5]);
+        close(&[loss(LossType::DrGrpo)], &[-1.5 / 8.0]);
+    }
+
+    #[test]
+    fn ratios_are_clipped_and_divergence_is_added_per_token() {
+        let (new, old) = ([vec![1.5_f64.ln(), 0.0]], [vec![0.0, 0.0]]);
+        let reference = [vec![1.5_f64.ln(), 0.3]];
+        let mask = [vec![true, true]];
+        let loss = batch_loss(&new, &old, Some(&reference), &[1.0], &mask, &settings(LossType::Dapo, 0.1));
+        close(&[loss], &[(-1.28 - 1.0 + 0.1 * 0.049_858_807_576) / 2.0]);
     }
 }

@@ -1,0 +1,110 @@
+//! `stats.correlate`: does a benchmark score of the judges predict what their actors achieve downstream?
+//!
+//! A point is a branch, averaged over its seeds. The interval resamples seeds, not points: variants of one seed share
+//! a warm start, so points are not independent. The permutation test treats points as exchangeable; it says how
+//! easily chance alone would line them up.
+
+mod points;
+mod report;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use plumb_engine::io::Io;
+use plumb_engine::stage::{Declare, Determinism, InputSpec, OutputSpec, Problem, Stage, StageError};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::bootstrap::Bootstrap;
+use super::items::Metrics;
+use crate::jsonl;
+
+/// Parameters of `stats.correlate`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Params {
+    /// Scores of the judges, by their names in the metrics of `bench.s-corr`.
+    #[serde(default = "scores")]
+    pub x: Vec<String>,
+    /// What the actors achieve, by its name in the metrics of `eval.score`.
+    pub y: String,
+    /// The axis whose branches are replicates of one another.
+    #[serde(default = "seed_axis")]
+    pub replicate_axis: String,
+    /// Stages whose branches are points of one correlation, by a name for the group. Without it, stages that never stand
+    /// at one address are taken together (a warm start beside the arms), others apart (several benchmarks).
+    #[serde(default)]
+    pub groups: BTreeMap<String, Vec<String>>,
+    /// Resamples of the seeds, and shuffles of the permutation test above 8 points.
+    #[serde(default = "ten_thousand")]
+    pub bootstrap_samples: usize,
+    /// Level of the interval.
+    #[serde(default = "ninety_five")]
+    pub interval: f64,
+    /// Seed of resamples and shuffles.
+    #[serde(default)]
+    pub seed: u64,
+}
+
+fn scores() -> Vec<String> {
+    ["f_score", "l_acc"].map(String::from).to_vec()
+}
+
+fn seed_axis() -> String {
+    "seed".into()
+}
+
+fn ten_thousand() -> usize {
+    10_000
+}
+
+fn ninety_five() -> f64 {
+    0.95
+}
+
+/// The kind `stats.correlate`.
+pub struct Correlate;
+
+impl Declare for Correlate {
+    const KIND: &'static str = "stats.correlate";
+    const VERSION: u32 = 1;
+    const ABOUT: &'static str = "correlation of judges' scores with what their actors achieve";
+    const DETERMINISM: Determinism = Determinism::Exact;
+    const INPUTS: &'static [InputSpec] = &[
+        InputSpec::gather("scores", "metrics of bench.s-corr"),
+        InputSpec::gather("outcomes", "metrics of eval.score"),
+    ];
+    const OUTPUTS: &'static [OutputSpec] = &[
+        OutputSpec::result("table", "table.md", "tables to read"),
+        OutputSpec::result("correlation", "correlation.json", "every number of the tables, and the points"),
+        OutputSpec::result("metrics", "metrics.json", "the correlations, with their ends"),
+    ];
+    type Params = Params;
+
+    fn check(params: &Params) -> Vec<Problem> {
+        let mut problems = Bootstrap::problems(params.bootstrap_samples, params.interval);
+        if params.x.is_empty() {
+            problems.push(Problem::new("x", "no score is named: give at least one, as `f_score`"));
+        }
+        problems
+    }
+}
+
+impl Stage for Correlate {
+    fn run(params: Params, io: &Io) -> Result<(), StageError> {
+        let series = points::series(&params, io.gathered("scores")?, io.gathered("outcomes")?)?;
+        let report = report::Report::of(&params, &series)?;
+        std::fs::write(io.output("table")?, report.table(&params))
+            .map_err(|error| StageError::new(format!("write table.md: {error}")))?;
+        jsonl::write_json(io.output("correlation")?, &report)?;
+        jsonl::write_json(io.output("metrics")?, &report.metrics())
+    }
+}
+
+fn load(path: &Path) -> Result<Metrics, StageError> {
+    let text = std::fs::read_to_string(path).map_err(|error| StageError::file("read", path, &error))?;
+    serde_json::from_str(&text).map_err(|error| StageError::file("read the metrics of", path, &error))
+}
+
+#[cfg(test)]
+mod tests;
