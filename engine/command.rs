@@ -4,6 +4,8 @@
 //!
 //! The runner starts the program itself (no worker in between), so a trivial step costs little more than a `fork`.
 
+mod word;
+
 use std::collections::BTreeMap;
 use std::path::{Component, Path};
 
@@ -21,13 +23,15 @@ use crate::stage::{
 pub struct Params {
     /// The program and its arguments. `{in:NAME}`, `{out:NAME}` and `{state}` become paths when the step runs; for
     /// a gathered input the path is that of a JSON table of the branches. `{{state}}` stands for the text `{state}`.
+    /// A number or a truth is passed as written.
+    #[serde(deserialize_with = "word::list")]
     pub argv: Vec<String>,
     /// Files and folders of the pipeline's folder that the program reads, such as its script. Their contents are
     /// in the key, and the working folder holds a copy of them and nothing else.
     #[serde(default)]
     pub files: Vec<String>,
     /// The program's environment. Beside it only `PATH` and `HOME` are passed on.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "word::table")]
     pub env: BTreeMap<String, String>,
     /// Programs whose output is in the key, such as `["pip", "freeze"]`: an upgraded library is not a stale hit.
     #[serde(default)]
@@ -228,6 +232,15 @@ mod tests {
             "argv = [\"true\"]\nargs = 1",
             expect!["-: unknown field `args`, expected one of `argv`, `files`, `env`, `probe`"],
         );
+    }
+
+    #[test]
+    fn scalars_are_passed_as_the_file_writes_them() {
+        let params = typed("argv = [\"p\", 3, 0.0, 1e-5, true]\nenv = { N = 7 }").unwrap();
+        let Params { argv, env, .. } = read(&params).unwrap();
+        assert_eq!(argv, ["p", "3", "0.0", "1e-5", "true"]);
+        assert_eq!(env["N"], "7");
+        check_errors("argv = [[\"p\"]]", expect!["-: invalid type: sequence, expected text, a number, true or false"]);
     }
 
     fn check_fill(text: &str, expect: Expect) {
