@@ -205,6 +205,13 @@ pub fn runs(store: &Store, pipeline: Option<&str>) -> Result<Vec<RunHeader>, Eng
     Ok(found)
 }
 
+/// The log of a step from the last run that started it, where one is kept.
+pub fn last_log(store: &Store, pipeline: &str, step: &str) -> Result<Option<PathBuf>, EngineError> {
+    let folder = store.runs_folder();
+    let log = |run: RunHeader| folder.join(run.id).join("logs").join(log_name(step));
+    Ok(runs(store, Some(pipeline))?.into_iter().map(log).find(|path| path.is_file()))
+}
+
 /// The events of a run, in order. A line that a killed runner left half-written is left out.
 pub fn events(store: &Store, run: &str) -> Result<Vec<TimedEvent>, EngineError> {
     let path = store.runs_folder().join(run).join("events.jsonl");
