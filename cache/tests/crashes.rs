@@ -11,7 +11,7 @@ use crate::support::{House, files, helped_cache, helper, record};
 
 const KILLS: u64 = 40;
 
-/// Ingests a folder and publishes a record of it, over and over, with a line after every move.
+/// Stores bytes, ingests a folder and publishes a record of it, over and over, with a line after every move.
 #[test]
 fn helper_that_publishes_until_it_is_killed() {
     let Some(cache) = helped_cache() else { return };
@@ -29,6 +29,8 @@ fn publish_one(store: &Store, name: &str) -> Result<(), CacheError> {
     fs::write(out.join("small"), name).unwrap();
     fs::write(out.join("inner/large"), name.repeat(50_000)).unwrap();
     println!("written");
+    store.ingest_bytes(name.repeat(200_000).as_bytes())?;
+    println!("stored");
     let artifact = store.ingest(&out)?;
     println!("ingested");
     store.publish(&record(name, artifact)).map(|_| ())
@@ -81,7 +83,7 @@ fn a_publisher_killed_at_any_moment_leaves_misses_and_whole_results() {
             .unwrap();
         let mut lines = lines_of(&mut child);
         skip_to(&mut lines, "written");
-        (0..kill % 7).for_each(|_| drop(line(&mut lines)));
+        (0..kill % 8).for_each(|_| drop(line(&mut lines)));
         // The moves take milliseconds: a spin of up to a few spreads the kills over what they do.
         (0..kill * kill * 2_000).for_each(|_| std::hint::spin_loop());
         child.kill().unwrap();
