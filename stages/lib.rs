@@ -11,6 +11,8 @@ pub mod maths;
 pub mod model;
 pub mod rows;
 pub mod stats;
+#[cfg(test)]
+mod testing;
 pub mod train;
 pub mod worker;
 
