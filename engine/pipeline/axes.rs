@@ -140,7 +140,7 @@ pub fn read<'t>(name: Text<'t>, item: Item<'t>, complaints: &mut Complaints) -> 
 fn replicates<'t>(table: Spanned<DeTable<'t>>, complaints: &mut Complaints) -> Option<Vec<Choice<'t>>> {
     let mut fields = Fields::new(table);
     let span = fields.span.clone();
-    let count = fields.take("replicate");
+    let (count, first) = (fields.take("replicate"), fields.take("first"));
     fields.finish("replicate", complaints);
     let Some(count) = count else {
         complaints.add(
@@ -150,8 +150,12 @@ fn replicates<'t>(table: Spanned<DeTable<'t>>, complaints: &mut Complaints) -> O
         return None;
     };
     let seeds = table::whole(&count, "`replicate`", 1..MOST_REPLICATES as u64 + 1, complaints)?;
-    let seeds = usize::try_from(seeds).unwrap_or(MOST_REPLICATES);
-    Some(INTEGERS[..seeds].iter().filter_map(|text| replicate(text, count.span())).collect())
+    let first = match &first {
+        Some(first) => table::whole(first, "`first`", 0..MOST_REPLICATES as u64 - seeds + 1, complaints)?,
+        None => 0,
+    };
+    let index = |number: u64| usize::try_from(number).unwrap_or(MOST_REPLICATES);
+    Some(INTEGERS[index(first)..index(first + seeds)].iter().filter_map(|text| replicate(text, count.span())).collect())
 }
 
 fn replicate<'t>(text: &'static str, span: Range<usize>) -> Option<Choice<'t>> {

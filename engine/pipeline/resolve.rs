@@ -117,7 +117,7 @@ pub fn resolve<'t>(document: &mut Document<'t>, registry: &Registry, complaints:
         sources: document.sources.iter().enumerate().map(|(index, one)| (one.name.get_ref().as_ref(), index)).collect(),
         known: kinds.iter().map(Option::is_some).collect(),
         outputs: &outputs,
-        used_params: BTreeSet::new(),
+        used_params: document.sources.iter().filter_map(|source| source.param.clone()).collect(),
         document,
         complaints,
     };

@@ -305,3 +305,49 @@ fn a_missing_source_that_no_goal_needs_is_only_a_warning() {
         "#]],
     );
 }
+
+#[test]
+fn replicates_may_start_elsewhere() {
+    check(
+        r#"
+        [axes]
+        seed = { replicate = 2, first = 100 }
+        [stage.prep]
+        uses = "data.make"
+        with.seed = { axis = "seed" }
+        "#,
+        expect![[r#"
+            prep@seed=100 {"rows":10,"seed":100}
+            prep@seed=101 {"rows":10,"seed":101}
+            goals: prep@seed=100 prep@seed=101
+        "#]],
+    );
+}
+
+#[test]
+fn a_source_takes_its_path_from_a_parameter() {
+    let text = r#"
+        [params]
+        data = "nowhere"
+        [source.raw]
+        path = { param = "data" }
+        [stage.prep]
+        uses = "data.make"
+        [stage.other]
+        uses = "data.make"
+        inputs.raw = "source.raw/rows.jsonl"
+        [pipeline]
+        goal = ["prep"]
+    "#;
+    let set = vec![("data".to_string(), "elsewhere".to_string())];
+    check_with(
+        text,
+        &Selection { set, ..Selection::default() },
+        expect![[r#"
+        prep {"rows":10,"seed":0}
+        other {"rows":10,"seed":0} raw<-source.raw/rows.jsonl
+        goals: prep
+        warning: source `raw` does not exist: `elsewhere`
+    "#]],
+    );
+}

@@ -616,7 +616,7 @@ outputs = { a = "../a", b = "b", c = "b" }
               |
             8 | [source.none]
               |         ^^^^
-            hint: add `path = "…"`
+            hint: add `path = "…"` or `path = { param = "…" }`
 
             error: stage `Prep`: names are lowercase letters, digits and `-`
              --> p.toml:9:8
@@ -907,4 +907,34 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_sources_parameter_must_be_there_and_be_text() {
+    check_errors(
+        r#"
+        [params]
+        data = 3
+        [source.one]
+        path = { param = "data" }
+        [source.two]
+        path = { param = "dta" }
+        [stage.prep]
+        uses = "data.make"
+        "#,
+        expect![[r#"
+            error: the parameter `data` must be text, not a whole number
+             --> p.toml:4:16
+              |
+            4 |         data = 3
+              |                ^
+
+            error: unknown parameter `dta`
+             --> p.toml:8:26
+              |
+            8 |         path = { param = "dta" }
+              |                          ^^^^^
+            hint: did you mean `data`?
+        "#]],
+    );
 }
