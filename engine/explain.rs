@@ -32,13 +32,8 @@ impl<'a> Past<'a> {
         Self { store, pipeline, stages: RefCell::default() }
     }
 
-    /// The newest record of the same step, else of the same stage.
-    pub fn nearest(&self, step: &Step) -> Result<Option<ActionRecord>, EngineError> {
-        self.nearest_but(step, "")
-    }
-
-    /// The same, leaving out those of one action document.
-    fn nearest_but(&self, step: &Step, document: &str) -> Result<Option<ActionRecord>, EngineError> {
+    /// The newest record of the same step, else of the same stage, leaving out those of one action document.
+    pub fn nearest_but(&self, step: &Step, document: &str) -> Result<Option<ActionRecord>, EngineError> {
         let records = self.of_stage(&step.address.stage)?;
         let address = step.address.to_string();
         let others = || records.iter().filter(|record| record.action_document != document);

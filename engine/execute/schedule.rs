@@ -477,7 +477,7 @@ impl<'a, 't, 's> Scheduler<'a, 't, 's> {
     }
 
     fn made(&mut self, id: StepId, record: ActionRecord, took: Duration) -> Result<(), EngineError> {
-        let before = self.past.nearest(self.round.graph.step(id))?;
+        let before = self.past.nearest_but(self.round.graph.step(id), &record.action_document)?;
         let unchanged = before.is_some_and(|before| before.result_digest() == record.result_digest());
         self.report.ran.insert(id);
         self.teller.tell(&Event::Finished { step: record.step.clone(), took, unchanged });
