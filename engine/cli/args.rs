@@ -259,6 +259,9 @@ pub struct LogArgs {
     /// Print the last log of this step
     #[arg(requires = "file")]
     pub step: Option<String>,
+    /// The profile under which the step ran
+    #[arg(long, value_name = "NAME", requires = "file")]
+    pub profile: Option<String>,
     /// How many runs to list
     #[arg(short, long, default_value_t = 20, value_name = "N")]
     pub number: usize,

@@ -1,12 +1,116 @@
 //! plumb: the command line, a thin thing over the engine.
+//!
+//! A program with stage kinds of its own is a `plumb` with them:
+//! `plumb::main(&plumb_stages::registry().with::<Mine>())`.
 
 pub mod args;
+pub mod artifact;
+pub mod context;
 pub mod demo;
+pub mod display;
 pub mod drawing;
 pub mod exit;
+pub mod log;
 pub mod meter;
 pub mod paint;
+pub mod plan;
 pub mod printer;
+pub mod results;
+pub mod run;
+pub mod scores;
 pub mod setup;
+pub mod show;
+pub mod status;
+pub mod summary;
 pub mod table;
+pub mod trouble;
 pub mod units;
+pub mod why;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{CommandFactory as _, Parser as _};
+use plumb_engine::command;
+use plumb_engine::execute::child;
+use plumb_engine::stage::Registry;
+
+use crate::args::{Command, CommandLine, GraphArgs};
+use crate::context::Context;
+use crate::drawing::Drawing;
+use crate::exit::Exit;
+use crate::printer::Printer;
+use crate::trouble::Trouble;
+
+/// Does what the command line says, with these stage kinds and the engine's own `command`.
+pub fn main(registry: &Registry) -> ExitCode {
+    let line = CommandLine::parse();
+    if let Command::Step(args) = &line.command {
+        return child::step_main(registry, &args.folder);
+    }
+    tell_bugs();
+    start_tracing();
+    let registry = registry.clone().insert(Arc::new(command::Command::default()));
+    let context = Context { registry, printer: Printer::new(), place: line.place };
+    let exit = dispatch(&context, &line.command).unwrap_or_else(|trouble| {
+        trouble.tell(&context.printer);
+        trouble.exit()
+    });
+    match context.printer.lost() {
+        Some(why) => {
+            context.printer.error(&format!("cannot write to stdout: {why}"), None);
+            Exit::Failed.into()
+        }
+        None => exit.into(),
+    }
+}
+
+fn dispatch(context: &Context, command: &Command) -> Result<Exit, Trouble> {
+    match command {
+        Command::Run(args) => run::run(context, args),
+        Command::Plan(args) => plan::run(context, args),
+        Command::Why(args) => why::run(context, args),
+        Command::Status(args) => status::run(context, args),
+        Command::Show(args) => show::run(context, args),
+        Command::Graph(args) => draw(context, args),
+        Command::Log(args) => log::run(context, args),
+        Command::Open(args) => artifact::open(context, args),
+        Command::Get(args) => artifact::get(context, args),
+        Command::Setup(args) => setup::run(args, &mut context.printer.clone()).map(|()| Exit::Done).map_err(Into::into),
+        Command::Demo(args) => run::demo(context, args),
+        Command::Completions(args) => Ok(complete(context, args.shell)),
+        Command::Step(_) => Ok(Exit::Bug),
+    }
+}
+
+fn draw(context: &Context, args: &GraphArgs) -> Result<Exit, Trouble> {
+    let graph = context.load(&args.pipeline, &[])?;
+    let drawing = if args.steps { Drawing::of_steps(&graph) } else { Drawing::of_stages(&graph) };
+    if args.form.json {
+        context.printer.json(&drawing);
+    } else {
+        context.printer.data(&drawing.text(args.format));
+    }
+    Ok(Exit::Done)
+}
+
+fn complete(context: &Context, shell: clap_complete::Shell) -> Exit {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut CommandLine::command(), "plumb", &mut script);
+    context.printer.bytes(&script);
+    Exit::Done
+}
+
+// A printer of its own: the panic may have come while the other one was printing.
+fn tell_bugs() {
+    std::panic::set_hook(Box::new(|panic| {
+        let hint = "please report it with the command you typed; `RUST_BACKTRACE=1` tells more";
+        Printer::plain().error(&format!("this is a bug of plumb: {panic}"), Some(hint));
+    }));
+}
+
+fn start_tracing() {
+    if let Ok(filter) = tracing_subscriber::EnvFilter::try_from_env("PLUMB_LOG") {
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    }
+}

@@ -32,7 +32,12 @@ impl Printer {
     pub fn new() -> Self {
         let live = io::stderr().is_terminal();
         let bars = live.then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10)));
-        Self { data: Paint::of(&io::stdout()), notes: Paint::of(&io::stderr()), bars, lost: Arc::default() }
+        Self { bars, ..Self::plain() }
+    }
+
+    /// A printer without bars.
+    pub fn plain() -> Self {
+        Self { data: Paint::of(&io::stdout()), notes: Paint::of(&io::stderr()), bars: None, lost: Arc::default() }
     }
 
     /// The progress bars, where stderr is a terminal.

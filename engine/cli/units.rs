@@ -18,6 +18,11 @@ pub fn duration(time: Duration) -> String {
     format!("{} h {:02} min", whole / 3600, whole % 3600 / 60)
 }
 
+/// The same for seconds; what is no time is nothing.
+pub fn seconds(seconds: f64) -> String {
+    duration(Duration::try_from_secs_f64(seconds).unwrap_or_default())
+}
+
 /// `812 B`, `3.4 KiB`, `1.2 GiB`.
 pub fn size(bytes: u64) -> String {
     if bytes < 1024 {

@@ -1,0 +1,61 @@
+//! What every command needs: the kinds, the printer, the cache, and the pipeline as the command line asks for it.
+
+use plumb_cache::{Store, StoreOptions};
+use plumb_engine::graph::{Graph, StepId};
+use plumb_engine::pipeline::{self, Selection};
+use plumb_engine::stage::Registry;
+
+use crate::args::{Pipeline, Place};
+use crate::printer::Printer;
+use crate::trouble::Trouble;
+
+/// What every command needs.
+pub struct Context {
+    /// The stage kinds.
+    pub registry: Registry,
+    /// Where text goes.
+    pub printer: Printer,
+    /// Where results are kept.
+    pub place: Place,
+}
+
+impl Context {
+    /// Opens the cache.
+    pub fn store(&self) -> Result<Store, Trouble> {
+        let path = match &self.place.cache {
+            Some(path) => path.clone(),
+            None => Store::default_path()?,
+        };
+        Ok(Store::open(&path, StoreOptions { paranoid: self.place.paranoid })?)
+    }
+
+    /// Instantiates the pipeline with these steps as its goals; none means the pipeline's own.
+    pub fn load(&self, pipeline: &Pipeline, steps: &[String]) -> Result<Graph, Trouble> {
+        let selection = Selection {
+            steps: steps.to_vec(),
+            set: pipeline.set.iter().map(|text| setting(text)).collect::<Result<_, _>>()?,
+            axis: pipeline.axis.clone(),
+            profile: pipeline.profile.clone(),
+        };
+        let graph = pipeline::load(&pipeline.file, &self.registry, &selection)?;
+        for warning in &graph.warnings {
+            self.printer.note(&warning.render());
+        }
+        Ok(graph)
+    }
+
+    /// The same with every step as a goal.
+    pub fn load_all(&self, pipeline: &Pipeline) -> Result<Graph, Trouble> {
+        let mut graph = self.load(pipeline, &[])?;
+        graph.goals = (0..graph.steps.len()).map(StepId).collect();
+        Ok(graph)
+    }
+}
+
+fn setting(text: &str) -> Result<(String, String), Trouble> {
+    let parts = text.split_once('=').filter(|(name, _)| !name.is_empty());
+    let (name, value) = parts.ok_or_else(|| {
+        Trouble::usage(format!("`--set {text}` sets nothing"), "write `--set NAME=VALUE`, as `--set steps=20`")
+    })?;
+    Ok((name.to_owned(), value.to_owned()))
+}

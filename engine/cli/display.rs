@@ -1,0 +1,208 @@
+//! What a run looks like while it goes on: bars on a terminal, plain lines elsewhere, or one JSON event a line.
+//! Sees nothing but events.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use plumb_engine::clock::Stopwatch;
+use plumb_engine::event::Event;
+use plumb_engine::explain;
+use plumb_engine::protocol::StepEvent;
+
+use crate::meter::Meter;
+use crate::paint::Tone;
+use crate::printer::Printer;
+use crate::units;
+
+/// How often a long step is told again where there are no bars.
+const AGAIN: Duration = Duration::from_secs(10);
+
+/// How a run is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manner {
+    /// For people: what happens.
+    People,
+    /// For people: every hit, and what the steps say, too.
+    Verbose,
+    /// One JSON event a line on stdout.
+    Json,
+}
+
+/// A running step on the screen.
+struct Running {
+    meter: Meter,
+    watch: Stopwatch,
+    told: Duration,
+    bar: Option<ProgressBar>,
+}
+
+/// The screen of one run.
+pub struct Display {
+    printer: Printer,
+    manner: Manner,
+    bars: Option<Bars>,
+    running: BTreeMap<String, Running>,
+}
+
+/// The line that counts steps, under the bars of the running ones.
+struct Bars {
+    all: MultiProgress,
+    total: ProgressBar,
+}
+
+impl Display {
+    /// A screen for one run.
+    pub fn new(printer: Printer, manner: Manner) -> Self {
+        let bars = printer.bars().filter(|_| manner != Manner::Json).cloned().map(Bars::new);
+        Self { printer, manner, bars, running: BTreeMap::new() }
+    }
+
+    /// Tells what happened.
+    pub fn tell(&mut self, event: &Event) {
+        if self.manner == Manner::Json {
+            return self.printer.json_line(event);
+        }
+        match event {
+            Event::Planned { steps, hits, runs, may_run } => self.planned(*steps, *hits, *runs, *may_run),
+            Event::Hit { step, saved, after_inputs } => self.hit(step, *saved, *after_inputs),
+            Event::Waiting { step, holder } => self.line(Tone::Warn, "waiting", step, &format!("for {holder}")),
+            Event::Started { step, why, attempt, .. } => {
+                let reason = why.first().map_or(String::new(), |cause| explain::sentence(cause));
+                let again = if *attempt > 1 { format!("attempt {attempt}") } else { reason };
+                self.started(step, &again);
+            }
+            Event::Step { step, event } => self.said(step, event),
+            Event::Finished { step, took, unchanged } => self.finished(step, *took, *unchanged),
+            Event::Retried { step, error, .. } => {
+                self.ended(step, false);
+                self.line(Tone::Warn, "again", step, error);
+            }
+            Event::Failed { step, error, took, .. } => {
+                self.ended(step, true);
+                self.line(Tone::Bad, "failed", step, &format!("after {}: {error}", units::duration(*took)));
+            }
+            Event::Skipped { step, because } => {
+                self.count_one();
+                self.line(Tone::Faint, "skipped", step, because);
+            }
+            Event::Warning { message } => self.printer.warning(message),
+            Event::Published { output, path } => self.line(Tone::Good, "wrote", output, &format!("to {path}")),
+            Event::Done { .. } => self.close(),
+        }
+    }
+
+    /// Takes the bars off the screen; nothing is told afterwards.
+    pub fn close(&mut self) {
+        for running in std::mem::take(&mut self.running).into_values() {
+            running.bar.inspect(ProgressBar::finish_and_clear);
+        }
+        if let Some(bars) = self.bars.take() {
+            bars.total.finish_and_clear();
+        }
+    }
+
+    fn planned(&mut self, steps: usize, hits: usize, runs: usize, may_run: usize) {
+        if let Some(bars) = &self.bars {
+            bars.total.set_length(steps as u64);
+        }
+        let may = if may_run > 0 { format!(", {may_run} may run") } else { String::new() };
+        let counts = format!("{hits} in the cache, {runs} to run{may}");
+        self.line(Tone::Strong, "plan", &units::plural(steps, "step"), &counts);
+    }
+
+    // A thousand hits found by the plan are one number; a hit found because an input came out as before is news.
+    fn hit(&mut self, step: &str, saved: Duration, after_inputs: bool) {
+        self.count_one();
+        let told = if after_inputs { "its inputs came out as before; saved" } else { "saved" };
+        if after_inputs || self.manner == Manner::Verbose {
+            self.line(Tone::Good, "hit", step, &format!("{told} {}", units::duration(saved)));
+        }
+    }
+
+    fn started(&mut self, step: &str, why: &str) {
+        self.line(Tone::Strong, "start", step, why);
+        let bar = self.bars.as_ref().map(|bars| bars.step(step));
+        let running = Running { meter: Meter::default(), watch: Stopwatch::start(), told: Duration::ZERO, bar };
+        self.running.insert(step.to_owned(), running);
+    }
+
+    fn said(&mut self, step: &str, event: &StepEvent) {
+        if let StepEvent::Log { message } = event
+            && self.manner == Manner::Verbose
+        {
+            self.line(Tone::Faint, "says", step, message);
+        }
+        let Some(running) = self.running.get_mut(step) else { return };
+        let at = running.watch.elapsed();
+        running.meter.take(event, at);
+        match &running.bar {
+            Some(bar) => show(bar, &running.meter),
+            None if at.saturating_sub(running.told) >= AGAIN => {
+                running.told = at;
+                let text = running.meter.text();
+                self.line(Tone::Faint, "runs", step, &text);
+            }
+            None => {}
+        }
+    }
+
+    fn finished(&mut self, step: &str, took: Duration, unchanged: bool) {
+        self.ended(step, true);
+        let same = if unchanged { "the same bytes as before, " } else { "" };
+        self.line(Tone::Good, "done", step, &format!("{same}{}", units::duration(took)));
+    }
+
+    fn ended(&mut self, step: &str, counts: bool) {
+        if let Some(bar) = self.running.remove(step).and_then(|running| running.bar) {
+            bar.finish_and_clear();
+        }
+        if counts {
+            self.count_one();
+        }
+    }
+
+    fn count_one(&self) {
+        if let Some(bars) = &self.bars {
+            bars.total.inc(1);
+        }
+    }
+
+    fn line(&self, tone: Tone, verb: &str, step: &str, rest: &str) {
+        let verb = self.printer.note_paint().text(tone, &format!("{verb:>7}"));
+        self.printer.note(format!("{verb}  {step}  {rest}").trim_end());
+    }
+}
+
+impl Bars {
+    fn new(all: MultiProgress) -> Self {
+        let total = all.add(ProgressBar::new(0));
+        total.set_style(style("  {elapsed_precise}  {bar:24}  {pos}/{len} steps"));
+        total.enable_steady_tick(Duration::from_secs(1));
+        Self { all, total }
+    }
+
+    // A step that says nothing of itself shows how long it runs.
+    fn step(&self, name: &str) -> ProgressBar {
+        let bar = self.all.insert_before(&self.total, ProgressBar::no_length());
+        bar.set_style(style("  {spinner} {prefix}  {elapsed}  {msg}"));
+        bar.set_prefix(name.to_owned());
+        bar.enable_steady_tick(Duration::from_millis(200));
+        bar
+    }
+}
+
+fn show(bar: &ProgressBar, meter: &Meter) {
+    if let Some(total) = meter.total {
+        if bar.length() != Some(total) {
+            bar.set_style(style("  {spinner} {prefix}  {bar:24}  {msg}"));
+            bar.set_length(total);
+        }
+        bar.set_position(meter.done);
+    }
+    bar.set_message(meter.text());
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).expect("the templates of this file are well-formed").progress_chars("━╸ ")
+}

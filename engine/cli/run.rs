@@ -1,0 +1,97 @@
+//! `plumb run` and `plumb demo`: runs what is missing, tells it while it goes on and when it is over.
+
+use plumb_cache::Store;
+use plumb_engine::error::EngineError;
+use plumb_engine::execute::{self, RunOptions, Stop};
+use plumb_engine::graph::Graph;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::args::{DemoArgs, Pipeline, RunArgs};
+use crate::context::Context;
+use crate::demo;
+use crate::display::{Display, Manner};
+use crate::exit::Exit;
+use crate::printer::Printer;
+use crate::results;
+use crate::summary::Summary;
+use crate::trouble::{self, Trouble};
+
+/// Runs the command.
+pub fn run(context: &Context, args: &RunArgs) -> Result<Exit, Trouble> {
+    let graph = context.load(&args.pipeline, &args.steps)?;
+    let manner = match (args.form.json, args.verbose) {
+        (true, _) => Manner::Json,
+        (false, true) => Manner::Verbose,
+        (false, false) => Manner::People,
+    };
+    let mut options = RunOptions { keep_going: args.keep_going, ..RunOptions::default() };
+    options.jobs = args.jobs.map_or(options.jobs, usize::from);
+    execute(context, &graph, manner, options)
+}
+
+/// Runs the built-in miniature in a folder of the user's.
+pub fn demo(context: &Context, args: &DemoArgs) -> Result<Exit, Trouble> {
+    let file = demo::prepare(&args.folder, &context.printer)?;
+    let pipeline = Pipeline { file, set: Vec::new(), axis: Vec::new(), profile: args.profile.clone() };
+    let graph = context.load(&pipeline, &[])?;
+    let manner = if args.form.json { Manner::Json } else { Manner::People };
+    execute(context, &graph, manner, RunOptions::default())
+}
+
+fn execute(context: &Context, graph: &Graph, manner: Manner, options: RunOptions) -> Result<Exit, Trouble> {
+    let store = context.store()?;
+    let command = std::env::args().skip(1).collect();
+    let options = RunOptions { command, ..options };
+    let mut display = Display::new(context.printer.clone(), manner);
+    let mut told = Summary::default();
+    let done = drive(graph, &store, &options, &context.printer, |event| {
+        display.tell(event);
+        told.take(event);
+    });
+    display.close();
+    if manner != Manner::Json {
+        told.tell(&context.printer);
+    }
+    let done = done?;
+    if manner != Manner::Json {
+        results::print(&context.printer, graph, &done.records, &store);
+    }
+    Ok(trouble::exit_of(done.class()))
+}
+
+// The run is awaited here and not spawned: its children die with the thread that started them.
+fn drive(
+    graph: &Graph,
+    store: &Store,
+    options: &RunOptions,
+    printer: &Printer,
+    sink: impl FnMut(&plumb_engine::event::Event),
+) -> Result<execute::Summary, EngineError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.map_err(|error| EngineError::Bug(format!("no runtime: {error}")))?;
+    runtime.block_on(async {
+        tokio::spawn(listen(options.stop.clone(), printer.clone()));
+        execute::run(graph, store, options, sink).await
+    })
+}
+
+/// Asks the run to stop at each Ctrl-C and each request to terminate.
+async fn listen(stop: Stop, printer: Printer) {
+    let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()), signal(SignalKind::hangup()));
+    let (Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)) = signals else {
+        return printer.warning("signals cannot be caught: Ctrl-C kills this run");
+    };
+    let mut asked = false;
+    loop {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+        stop.ask();
+        let told =
+            if asked { "killing the running steps" } else { "stopping the running steps; Ctrl-C again kills them" };
+        printer.note(told);
+        asked = true;
+    }
+}

@@ -1,0 +1,27 @@
+//! `plumb show`: the stage kinds, one kind's page, or the JSON Schema of its parameters.
+
+use plumb_engine::diagnostic::Diagnostics;
+use plumb_engine::show;
+
+use crate::args::ShowArgs;
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::trouble::Trouble;
+
+/// Runs the command.
+pub fn run(context: &Context, args: &ShowArgs) -> Result<Exit, Trouble> {
+    let Context { registry, printer, .. } = context;
+    match &args.kind {
+        None if args.form.json => printer.json(&show::kinds(registry)),
+        None => printer.data(show::kinds_text(registry).trim_end()),
+        Some(name) => {
+            let page = show::kind(registry, name).map_err(Diagnostics::from)?;
+            match registry.find(page.line.kind).filter(|_| args.schema) {
+                Some(kind) => printer.json(&kind.schema()),
+                None if args.form.json => printer.json(&page),
+                None => printer.data(page.text().trim_end()),
+            }
+        }
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,114 @@
+//! `plumb status`: per stage how much is done, what the last run said of the rest, and the metrics so far.
+
+use plumb_engine::graph::{Graph, StepId};
+use plumb_engine::history::{self, RunHeader, StepStatus};
+use plumb_engine::plan::{self, Plan, PlanOptions, PlannedStep, State};
+use serde::Serialize;
+
+use crate::args::StatusArgs;
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::paint::Tone;
+use crate::results;
+use crate::scores::{self, Score};
+use crate::table::{Cell, Table};
+use crate::trouble::Trouble;
+use crate::units;
+
+/// A pipeline's state for machines.
+#[derive(Debug, Serialize)]
+struct Report {
+    pipeline: String,
+    stages: Vec<Stage>,
+    last_run: Option<RunHeader>,
+    metrics: Vec<Score>,
+}
+
+/// One stage of it.
+#[derive(Debug, Default, Serialize)]
+struct Stage {
+    stage: String,
+    done: usize,
+    missing: usize,
+    /// Of the missing: those that the last run saw fail.
+    failed: usize,
+    /// Of the missing: those that the last run had not ended.
+    running: usize,
+    /// What computing the results took.
+    seconds: f64,
+}
+
+/// Runs the command.
+pub fn run(context: &Context, args: &StatusArgs) -> Result<Exit, Trouble> {
+    let graph = context.load_all(&args.pipeline)?;
+    let store = context.store()?;
+    let plan = plan::plan(&graph, &store, &PlanOptions::default())?;
+    let last = history::last_status(&store, &graph.name)?;
+    let of_step = |id| last.as_ref()?.1.get(&graph.step(id).address.to_string());
+    let stages = stages(&graph, &plan, of_step);
+    let record = |step: &PlannedStep| Some((step.id, plan.record_of(step.id)?.clone()));
+    let metrics = results::scores(&graph, &plan.steps.iter().filter_map(record).collect(), &store, &graph.goals);
+    let last_run = last.map(|(header, _)| header);
+    let report = Report { pipeline: graph.name.clone(), stages, last_run, metrics };
+    if args.form.json {
+        context.printer.json(&report);
+    } else {
+        print(context, &report);
+    }
+    Ok(Exit::Done)
+}
+
+fn stages<'a>(graph: &Graph, plan: &Plan, last: impl Fn(StepId) -> Option<&'a StepStatus>) -> Vec<Stage> {
+    let mut stages: Vec<Stage> = Vec::new();
+    for step in &plan.steps {
+        let name = &graph.step(step.id).address.stage;
+        let place = stages.iter().position(|stage| stage.stage == *name).unwrap_or_else(|| {
+            stages.push(Stage { stage: name.clone(), ..Stage::default() });
+            stages.len() - 1
+        });
+        let stage = &mut stages[place];
+        if let State::Hit { record } = &step.state {
+            stage.done += 1;
+            stage.seconds += record.cost.wall_seconds;
+            continue;
+        }
+        stage.missing += 1;
+        match last(step.id) {
+            Some(StepStatus::Failed { .. }) => stage.failed += 1,
+            Some(StepStatus::Running) => stage.running += 1,
+            _ => {}
+        }
+    }
+    stages
+}
+
+fn print(context: &Context, report: &Report) {
+    let mut table = Table::new(["stage", "done", "missing", "took", ""]);
+    for stage in &report.stages {
+        let (tone, note) = match stage {
+            Stage { failed: 1.., .. } => (Tone::Bad, format!("{} failed", stage.failed)),
+            Stage { running: 1.., .. } => (Tone::Warn, format!("{} running or killed", stage.running)),
+            Stage { missing: 0, .. } => (Tone::Good, "complete".into()),
+            _ => (Tone::Plain, String::new()),
+        };
+        let number = |number: usize| Cell::number(if number == 0 { "-".into() } else { units::count(number as u64) });
+        let took = Cell::number(if stage.done == 0 { "-".into() } else { units::seconds(stage.seconds) });
+        table.row([
+            stage.stage.as_str().into(),
+            number(stage.done),
+            number(stage.missing),
+            took,
+            Cell::toned(tone, note),
+        ]);
+    }
+    context.printer.table(&table);
+    let last = match &report.last_run {
+        Some(run) => format!("last run: {} (ran {}, failed {})", run.started_at, run.ran, run.failed),
+        None => "never run on this cache".into(),
+    };
+    context.printer.data(&format!("\n{last}"));
+    for (stage, table) in scores::tables(&report.metrics) {
+        context.printer.data(&format!("\n{stage}"));
+        context.printer.table(&table);
+    }
+}
