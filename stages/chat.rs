@@ -1,6 +1,9 @@
 //! Hugging Face chat templates (Jinja text from a tokenizer's configuration) turned into the text a model is given.
 //! Never reads a clock: `strftime_now` is not defined, so templates fall back to the date they carry.
 
+use std::fs;
+use std::path::Path;
+
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Value, ValueKind, from_args};
 use minijinja::{Environment, Error, ErrorKind, State, context};
@@ -18,6 +21,39 @@ pub fn bind(template: &str, bos_token: &str, eos_token: &str) -> String {
         quoted(bos_token),
         quoted(eos_token)
     )
+}
+
+/// The template of an HF model folder with its tokens bound; `None` where the model has none.
+pub fn of_model(folder: &Path) -> Result<Option<String>, StageError> {
+    let text = |name: &str| {
+        let path = folder.join(name);
+        let read = || fs::read_to_string(&path).map_err(|error| StageError::file("read", &path, &error));
+        path.exists().then(read).transpose()
+    };
+    let settings = match text("tokenizer_config.json")? {
+        Some(text) => serde_json::from_str(&text)
+            .map_err(|error| StageError::file("read", &folder.join("tokenizer_config.json"), &error))?,
+        None => serde_json::Value::Null,
+    };
+    let template = match text("chat_template.jinja")? {
+        Some(template) => Some(template),
+        None => default_template(&settings["chat_template"]),
+    };
+    Ok(template.map(|template| bind(&template, &token(&settings["bos_token"]), &token(&settings["eos_token"]))))
+}
+
+// One text, or a list of named ones.
+fn default_template(value: &serde_json::Value) -> Option<String> {
+    let named = || {
+        let list = value.as_array()?;
+        list.iter().find(|entry| entry["name"] == "default").or(list.first())?["template"].as_str()
+    };
+    value.as_str().or_else(named).map(str::to_string)
+}
+
+// A text, or a table whose `content` is the text.
+fn token(value: &serde_json::Value) -> String {
+    value.as_str().or_else(|| value["content"].as_str()).unwrap_or_default().to_string()
 }
 
 /// The text of a dialogue, ending where the assistant's next turn begins.
@@ -171,6 +207,22 @@ mod tests {
         check(&bind(template, "<s>", "</s>"), &[message("user", " hi ")], expect!["<s>[INST] hi [/INST]"]);
         let indented = "  {{- bos_token }}{{ eos_token }}";
         check(&bind(indented, "<\"s'>", ""), &[], expect![[r#"<"s'>"#]]);
+    }
+
+    #[test]
+    fn a_model_folder_gives_its_template_in_each_published_form() {
+        let folder = tempfile::tempdir().expect("a folder");
+        assert_eq!(of_model(folder.path()).expect("readable"), None);
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).expect("a file");
+        let rendered =
+            || of_model(folder.path()).expect("readable").map(|template| render(&template, &[]).expect("a text"));
+        let named = r#"{"bos_token": {"content": "<s>"}, "chat_template": [{"name": "default", "template": "{{ bos_token }}1"}]}"#;
+        write("tokenizer_config.json", named);
+        assert_eq!(rendered().as_deref(), Some("<s>1"));
+        write("tokenizer_config.json", r#"{"eos_token": "</s>", "chat_template": "{{ bos_token }}{{ eos_token }}2"}"#);
+        assert_eq!(rendered().as_deref(), Some("</s>2"));
+        write("chat_template.jinja", "3");
+        assert_eq!(rendered().as_deref(), Some("3"));
     }
 
     #[test]

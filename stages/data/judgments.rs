@@ -20,6 +20,7 @@ use crate::rows::{Judgment, Order, Pair, Side};
 #[serde(deny_unknown_fields, default)]
 pub struct Params {
     /// Columns that must hold these values, as `{ judge = "GPT-4", strategy = "CoT" }`.
+    #[serde(rename = "where")]
     pub filter: BTreeMap<String, Value>,
     /// Form in which the recorded decision is added at the end of the text.
     pub template: Template,
@@ -58,7 +59,7 @@ impl Stage for Judgments {
         let judgments = read(io.input("raw")?, &params, &by_id)?;
         let judged: BTreeSet<&str> = judgments.iter().map(|row| row.pair.id.as_str()).collect();
         if judged.is_empty() {
-            return Err(StageError::new("no judgment passes `filter` and names a pair")
+            return Err(StageError::new("no judgment passes `where` and names a pair")
                 .hint("look at the file's columns and at the ids of the input `pairs`"));
         }
         io.log(format!("{} of {} pairs have a recorded judgment", judged.len(), pairs.len()));
@@ -79,7 +80,7 @@ fn read(path: &Path, params: &Params, pairs: &BTreeMap<&str, &Pair>) -> Result<V
         let Some(pair) = pairs.get(recorded.id.as_str()) else { return Ok(()) };
         if !seen.insert((recorded.id.clone(), recorded.swapped)) {
             let problem = format!("`{}` is judged twice in one order", recorded.id);
-            return Err(bad(problem).hint("narrow `with.filter` to one judge and strategy"));
+            return Err(bad(problem).hint("narrow `with.where` to one judge and strategy"));
         }
         judgments.push(judgment(params.template, pair, recorded));
         Ok(())
@@ -144,7 +145,7 @@ mod tests {
             .run::<Pairs>(json!({"format": "llmbar", "subsets": ["natural"], "near_duplicates": 1.0}), &[("raw", &raw)])
             .expect("pairs");
         let pairs = bench.file("in.jsonl", &bench.text("pairs.jsonl"));
-        let params = json!({"filter": {"judge": "GPT-4", "strategy": "CoT"}});
+        let params = json!({"where": {"judge": "GPT-4", "strategy": "CoT"}});
         bench.run::<Judgments>(params, &[("raw", &records), ("pairs", &pairs)]).expect("judgments");
         let rows: Vec<Judgment> = bench.rows("judgments.jsonl");
         let right = rows.iter().filter(|row| {

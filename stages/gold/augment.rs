@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::check::{Agreement, agreement, mentions_the_label, normalise, repeats_an_answer};
+use crate::chat;
 use crate::data::miniature::judgment;
 use crate::data::{hash, placement};
 use crate::jsonl;
@@ -45,19 +46,11 @@ pub struct Join {
     pub decision: String,
     /// Column that says whether the judge saw the answers exchanged, so that the text's letters are too; empty for none.
     pub swapped: String,
-    /// Columns that must hold these values, as `{ judge = "GPT-4", strategy = "CoT" }`.
-    pub filter: BTreeMap<String, Value>,
 }
 
 impl Default for Join {
     fn default() -> Self {
-        Self {
-            id: "id".into(),
-            text: "rationale".into(),
-            decision: "decision".into(),
-            swapped: "swapped".into(),
-            filter: BTreeMap::new(),
-        }
+        Self { id: "id".into(), text: "rationale".into(), decision: "decision".into(), swapped: "swapped".into() }
     }
 }
 
@@ -70,9 +63,13 @@ pub struct Params {
     /// How judgments are written: golds end with this template's verdict, demonstrations start with its prompt.
     #[serde(default)]
     pub template: Template,
-    /// How the input `golds` is read (`from = "join"`).
+    /// Columns of the input `golds` (`from = "join"`).
     #[serde(default)]
     pub join: Join,
+    /// Which rows of the input `golds` count: columns and the values that they must hold, as
+    /// `{ judge = "GPT-4", strategy = "CoT" }`.
+    #[serde(default, rename = "where")]
+    pub filter: BTreeMap<String, Value>,
     /// Share of the demonstrations that judge by fluff alone (miniature). Such a judgment is kept only where it
     /// happens to name the label: what label-filtered distillation from a shallow judge leaves.
     #[serde(default)]
@@ -93,11 +90,12 @@ impl Declare for Augment {
     const INPUTS: &'static [InputSpec] = &[
         InputSpec::required("pairs", "preference pairs"),
         InputSpec::optional("golds", "judgments to join by id (`from = \"join\"`)"),
+        InputSpec::optional("model", "a model folder whose chat template writes the demonstrations' prompts"),
     ];
     const OUTPUTS: &'static [OutputSpec] = &[
         OutputSpec::result("pairs", "pairs.jsonl", "pairs whose gold agrees with its label"),
         OutputSpec::result("disagreed", "disagreed.jsonl", "the other pairs, each with the reason"),
-        OutputSpec::result("demonstrations", "demonstrations.jsonl", "judge prompts (plain rendering) and golds"),
+        OutputSpec::result("demonstrations", "demonstrations.jsonl", "judge prompts and golds to learn from"),
         OutputSpec::result("report", "report.json", "every count"),
     ];
     type Params = Params;
@@ -174,7 +172,7 @@ impl Stage for Augment {
                 return Err(StageError::new("`from = \"join\"` needs the input `golds`")
                     .hint("add `inputs.golds = \"…\"` to the stage"));
             }
-            (From::Join, Some(path)) => read_golds(path, &params.join, &pairs, &mut report)?,
+            (From::Join, Some(path)) => read_golds(path, &params, &pairs, &mut report)?,
             _ => BTreeMap::new(),
         };
         let mut kept = Vec::with_capacity(pairs.len());
@@ -185,7 +183,8 @@ impl Stage for Augment {
                 Err(apart) => disagreed.push(*apart),
             }
         }
-        let demonstrations = demonstrations(&params, &kept, &mut report)?;
+        let chat = io.optional_input("model").map(chat::of_model).transpose()?.flatten();
+        let demonstrations = demonstrations(&params, chat.as_deref(), &kept, &mut report)?;
         summarise(&kept, &disagreed, &mut report);
         jsonl::write(io.output("pairs")?, &kept)?;
         jsonl::write(io.output("disagreed")?, &disagreed)?;
@@ -203,16 +202,17 @@ struct Gold {
 
 fn read_golds(
     path: &Path,
-    join: &Join,
+    params: &Params,
     pairs: &[Pair],
     report: &mut Report,
 ) -> Result<BTreeMap<String, Gold>, StageError> {
     let known: std::collections::BTreeSet<&str> = pairs.iter().map(|pair| pair.id.as_str()).collect();
+    let join = &params.join;
     let mut golds = BTreeMap::new();
     jsonl::for_each::<serde_json::Map<String, Value>>(path, |line, row| {
         let bad = |problem: String| jsonl::bad_row(path, line, &problem);
         let row = row.map_err(bad)?;
-        if join.filter.iter().any(|(column, wanted)| row.get(column) != Some(wanted)) {
+        if params.filter.iter().any(|(column, wanted)| row.get(column) != Some(wanted)) {
             return Ok(());
         }
         let text_of = |column: &str| {
@@ -286,7 +286,12 @@ fn placed(gold: &Gold, pair: &Pair) -> Result<String, Reason> {
     }
 }
 
-fn demonstrations(params: &Params, kept: &[Pair], report: &mut Report) -> Result<Vec<Demonstration>, StageError> {
+fn demonstrations(
+    params: &Params,
+    chat: Option<&str>,
+    kept: &[Pair],
+    report: &mut Report,
+) -> Result<Vec<Demonstration>, StageError> {
     let chance = superficial_chance(params.superficial_share, kept);
     let seed = params.seed.to_string();
     let mut rows = Vec::with_capacity(kept.len());
@@ -303,7 +308,7 @@ fn demonstrations(params: &Params, kept: &[Pair], report: &mut Report) -> Result
             }
             None => pair.gt_judgment.clone().unwrap_or_default(),
         };
-        let prompt = judge_prompt(params.template, pair, None)?;
+        let prompt = judge_prompt(params.template, pair, chat)?;
         rows.push(Demonstration { id: pair.id.clone(), prompt, completion });
     }
     report.demonstrations = rows.len();

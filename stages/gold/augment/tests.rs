@@ -74,7 +74,7 @@ fn joined_golds_follow_the_swap_and_wrong_ones_are_kept_apart() {
         json!({"id": "other", "judge": "good", "rationale": "", "decision": null, "swapped": false}),
     ];
     let (pairs, golds) = (bench.file("in.jsonl", &lines(&pairs)), bench.file("golds.jsonl", &lines(&golds)));
-    let params = json!({"from": "join", "join": {"filter": {"judge": "good"}}});
+    let params = json!({"from": "join", "where": {"judge": "good"}});
     bench.run::<Augment>(params, &[("pairs", &pairs), ("golds", &golds)]).expect("a run");
     let texts: Vec<_> = bench.rows::<Pair>("pairs.jsonl").into_iter().filter_map(|pair| pair.gt_judgment).collect();
     assert_eq!(texts, ["Output (a) is better. \\boxed{A}", "Output (b) is better. \\boxed{B}"]);
@@ -119,7 +119,7 @@ fn llmbar_gets_the_right_judgments_of_gpt_4() {
         .run::<crate::data::pairs::Pairs>(json!({"format": "llmbar", "near_duplicates": 1.0}), &[("raw", &raw)])
         .expect("an import");
     let pairs = bench.file("in.jsonl", &bench.text("pairs.jsonl"));
-    let params = json!({"from": "join", "join": {"filter": {"judge": "GPT-4", "strategy": "CoT", "swapped": false}}});
+    let params = json!({"from": "join", "where": {"judge": "GPT-4", "strategy": "CoT", "swapped": false}});
     bench.run::<Augment>(params, &[("pairs", &pairs), ("golds", &golds)]).expect("a run");
     let report = bench.json("report.json");
     expect![[r#"{"demonstrations":340,"golds_repeated":0,"golds_without_pair":0,"kept":340,"kept_apart":{"decision-disagrees":79,"no-gold":459},"mention_the_label":0,"pairs":878,"repeat_an_answer":1,"superficial_demonstrations":0,"superficial_wrong":0,"verdict_added":0,"verdict_stated":340,"words":[28,67,141]}"#]].assert_eq(&report.to_string());
