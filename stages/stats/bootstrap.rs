@@ -93,7 +93,8 @@ impl Bootstrap {
         interval
     }
 
-    fn percentiles(&self, mut values: Vec<f64>) -> Option<Interval> {
+    /// The percentile interval of values already drawn; `None` of none.
+    pub fn percentiles(&self, mut values: Vec<f64>) -> Option<Interval> {
         values.sort_by(f64::total_cmp);
         let tail = (1.0 - self.level) / 2.0;
         Some(Interval { low: quantile(&values, tail)?, high: quantile(&values, 1.0 - tail)? })

@@ -8,7 +8,8 @@ mod contrast;
 mod report;
 mod summary;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use plumb_engine::io::Io;
 use plumb_engine::stage::{Declare, Determinism, InputSpec, OutputSpec, Problem, Stage, StageError};
@@ -115,7 +116,6 @@ impl Declare for Compare {
 
 impl Stage for Compare {
     fn run(params: Params, io: &Io) -> Result<(), StageError> {
-        let load = |path: &std::path::Path| jsonl::read::<ItemRow>(path);
         let groups = arms::groups(io.gathered("items")?, &params.replicate_axis, &params.groups, load)?;
         let metrics: Vec<Metric> = params.metrics.iter().map(|name| Metric::named(name)).collect();
         known_metrics(&metrics, &groups)?;
@@ -127,12 +127,21 @@ impl Stage for Compare {
     }
 }
 
+// Pairing is by id: an item that stands twice would be counted twice on one side.
+fn load(path: &Path) -> Result<Vec<ItemRow>, StageError> {
+    let rows: Vec<ItemRow> = jsonl::read(path)?;
+    let mut seen = BTreeSet::new();
+    match rows.iter().find(|row| !seen.insert(&row.id)) {
+        Some(row) => Err(StageError::new(format!("{}: item `{}` stands twice", path.display(), row.id))),
+        None => Ok(rows),
+    }
+}
+
 fn known_metrics(metrics: &[Metric], groups: &[Group<Vec<ItemRow>>]) -> Result<(), StageError> {
     let rows = || groups.iter().flat_map(|group| &group.arms).flat_map(|arm| arm.seeds.values()).flatten();
     for metric in metrics {
         if rows().next().is_some() && !rows().any(|row| metric.in_row(row)) {
-            let known: std::collections::BTreeSet<&str> =
-                rows().flat_map(|row| row.values.keys()).map(String::as_str).collect();
+            let known: BTreeSet<&str> = rows().flat_map(|row| row.values.keys()).map(String::as_str).collect();
             let known: Vec<&str> = known.into_iter().collect();
             return Err(StageError::new(format!("no item has what metric `{}` needs", metric.name))
                 .hint(format!("the items have: {}", known.join(", "))));

@@ -113,15 +113,29 @@ fn discordant(known: &[(&ItemRow, Sums)]) -> Option<(u64, u64)> {
 }
 
 /// The bootstrap interval of the mean difference: with several seeds on two levels (seeds, then clusters within), with
-/// one seed over clusters only.
+/// one seed over clusters only. Each seed's clusters are resampled `samples / seeds` times, and a resample of seeds picks
+/// among those: five seeds cost what one costs (redrawing 30 million items a metric took 0.2 s), and the ends move by less
+/// than the bootstrap's own noise.
 pub fn bootstrap_interval(seeds: &[Pairing], bootstrap: Bootstrap) -> Option<Interval> {
-    bootstrap.interval(|draw| {
-        let mut sum = 0.0;
-        for _ in seeds {
-            sum += seeds[draw.index(seeds.len())].resampled(draw)?;
-        }
-        (!seeds.is_empty()).then(|| sum / seeds.len() as f64)
-    })
+    let samples = bootstrap.samples.div_ceil(seeds.len().max(1));
+    let pool = |(place, seed): (usize, &Pairing)| -> Vec<f64> {
+        let own = Bootstrap { samples, seed: bootstrap.seed.wrapping_add(place as u64 + 1), ..bootstrap };
+        own.values(|draw| seed.resampled(draw)).into_iter().flatten().collect()
+    };
+    let pools: Vec<Vec<f64>> = seeds.iter().enumerate().map(pool).filter(|pool| !pool.is_empty()).collect();
+    match &pools[..] {
+        [] => None,
+        [one] => bootstrap.percentiles(one.clone()),
+        many => bootstrap.interval(|draw| Some(mean_over_seeds(many, draw))),
+    }
+}
+
+fn mean_over_seeds(pools: &[Vec<f64>], draw: &mut Draw) -> f64 {
+    let one = |draw: &mut Draw| {
+        let pool = &pools[draw.index(pools.len())];
+        pool[draw.index(pool.len())]
+    };
+    pools.iter().map(|_| one(draw)).sum::<f64>() / pools.len() as f64
 }
 
 #[cfg(test)]
