@@ -254,7 +254,8 @@ fn used_sources(
         let path = folder.join(text.path.get_ref().as_ref());
         if !path.exists() {
             let message = format!("source `{}` does not exist: `{}`", text.name.get_ref(), text.path.get_ref());
-            let one = Diagnostic::at(text.path.span(), message);
+            let hint = text.param.as_ref().map(|param| format!("give it with `--set {param}=PATH`"));
+            let one = Diagnostic::at(text.path.span(), message).hint(hint);
             complaints.add(if needed { one } else { one.warning() });
         }
         numbers[position] = SourceId(sources.len());

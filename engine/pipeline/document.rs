@@ -269,7 +269,9 @@ fn source_path<'t>(
         complaints.unknown(param.span(), "parameter", param.get_ref(), params.keys().map(AsRef::as_ref));
         return None;
     };
-    let path = table::text(given.clone(), &format!("the parameter `{}`", param.get_ref()), complaints)?;
+    // Its own place may be the command line's: a wrong one is told where it is used.
+    let given = Spanned::new(span.clone(), given.get_ref().clone());
+    let path = table::text(given, &format!("the parameter `{}`", param.get_ref()), complaints)?;
     Some((Spanned::new(span, path.into_inner()), Some(param.get_ref().to_string())))
 }
 

@@ -735,6 +735,63 @@ fn a_missing_source_that_a_goal_needs_is_an_error_at_its_path() {
 }
 
 #[test]
+fn a_source_may_take_its_path_from_a_parameter() {
+    check_errors(
+        r#"
+[params]
+checkpoint = "nowhere"
+number = 1
+[source.a]
+path = { param = "checkpoint" }
+[stage.a]
+uses = "data.make"
+inputs.raw = "source.a"
+with.rows = { param = "number" }
+"#,
+        expect![[r#"
+            error: source `a` does not exist: `nowhere`
+             --> p.toml:7:8
+              |
+            7 | path = { param = "checkpoint" }
+              |        ^^^^^^^^^^^^^^^^^^^^^^^^
+            hint: give it with `--set checkpoint=PATH`
+        "#]],
+    );
+    check_errors(
+        r#"
+[params]
+number = 1
+[source.b]
+path = { param = "number" }
+[source.c]
+path = { param = "numbre" }
+[source.d]
+path = 3
+"#,
+        expect![[r#"
+            error: the parameter `number` must be text, not a whole number
+             --> p.toml:6:8
+              |
+            6 | path = { param = "number" }
+              |        ^^^^^^^^^^^^^^^^^^^^
+
+            error: unknown parameter `numbre`
+             --> p.toml:8:18
+              |
+            8 | path = { param = "numbre" }
+              |                  ^^^^^^^^
+            hint: did you mean `number`?
+
+            error: a source's path must be text, not a whole number
+              --> p.toml:10:8
+               |
+            10 | path = 3
+               |        ^
+        "#]],
+    );
+}
+
+#[test]
 fn a_gather_of_no_branch_is_an_error() {
     check_errors(
         r#"
@@ -924,10 +981,10 @@ fn a_sources_parameter_must_be_there_and_be_text() {
         "#,
         expect![[r#"
             error: the parameter `data` must be text, not a whole number
-             --> p.toml:4:16
+             --> p.toml:6:16
               |
-            4 |         data = 3
-              |                ^
+            6 |         path = { param = "data" }
+              |                ^^^^^^^^^^^^^^^^^^
 
             error: unknown parameter `dta`
              --> p.toml:8:26
