@@ -270,11 +270,11 @@ pub fn status(events: &[TimedEvent]) -> BTreeMap<String, StepStatus> {
     steps
 }
 
-/// The last run of a pipeline and what became of its steps.
-pub fn last_status(
-    store: &Store,
-    pipeline: &str,
-) -> Result<Option<(RunHeader, BTreeMap<String, StepStatus>)>, EngineError> {
+/// A run and what became of its steps.
+pub type RunStatus = (RunHeader, BTreeMap<String, StepStatus>);
+
+/// The last run of a pipeline.
+pub fn last_status(store: &Store, pipeline: &str) -> Result<Option<RunStatus>, EngineError> {
     let Some(header) = runs(store, Some(pipeline))?.into_iter().next() else { return Ok(None) };
     let status = status(&events(store, &header.id)?);
     Ok(Some((header, status)))

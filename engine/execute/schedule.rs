@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use plumb_cache::{ActionRecord, Claim, Claimed, Cost, RECORD_FORMAT, Realisation, RecipeKey, Store};
+use plumb_cache::{ActionRecord, Claim, Claimed, Cost, Digest, RECORD_FORMAT, Realisation, RecipeKey, Store};
 use tokio::sync::mpsc;
 
 use super::Teller;
@@ -89,6 +89,8 @@ enum Phase {
 struct Ready {
     draft: ActionRecord,
     why: Vec<Cause>,
+    /// What the nearest earlier result was, looked up before this run adds its own.
+    before: Option<Digest>,
     /// 1-based.
     attempt: u32,
     /// Who holds its action, if another runner does.
@@ -251,7 +253,8 @@ impl<'a, 't, 's> Scheduler<'a, 't, 's> {
         }
         let why = self.why(id, &draft.action_document)?;
         self.phases[id.0] = Phase::Ready;
-        self.ready.insert(id, Ready { draft, why, attempt: 1, holder: None });
+        let before = self.past.nearest(graph.step(id))?.map(|record| record.result_digest());
+        self.ready.insert(id, Ready { draft, why, before, attempt: 1, holder: None });
         Ok(())
     }
 
@@ -451,7 +454,7 @@ impl<'a, 't, 's> Scheduler<'a, 't, 's> {
         let Some(Running { slots, ready }) = self.running.remove(&id) else { return Ok(()) };
         self.slots.give_back(slots);
         match outcome {
-            Outcome::Made(record, took) => self.made(id, *record, took),
+            Outcome::Made(record, took) => self.made(id, *record, ready.before, took),
             Outcome::InputGone => self.defer(id),
             Outcome::Broken(error) => {
                 self.broken(error);
@@ -476,9 +479,14 @@ impl<'a, 't, 's> Scheduler<'a, 't, 's> {
         }
     }
 
-    fn made(&mut self, id: StepId, record: ActionRecord, took: Duration) -> Result<(), EngineError> {
-        let before = self.past.nearest_but(self.round.graph.step(id), &record.action_document)?;
-        let unchanged = before.is_some_and(|before| before.result_digest() == record.result_digest());
+    fn made(
+        &mut self,
+        id: StepId,
+        record: ActionRecord,
+        before: Option<Digest>,
+        took: Duration,
+    ) -> Result<(), EngineError> {
+        let unchanged = before.is_some_and(|before| before == record.result_digest());
         self.report.ran.insert(id);
         self.teller.tell(&Event::Finished { step: record.step.clone(), took, unchanged });
         self.done(id, record)

@@ -163,7 +163,7 @@ impl Resolver<'_> {
             Some(Found::Hit { record }) => Some(record.clone()),
             _ => None,
         };
-        let (action, document) = match action(self.graph, self.store, self.facts, id, &record_of) {
+        let (action, document) = match action(self.graph, self.store, self.facts, id, record_of) {
             Ok(keyed) => keyed,
             Err(Trouble::Lost { producer, output }) => {
                 // Found again by `find_lost`, which has the next pass run the producer.

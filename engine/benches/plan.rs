@@ -1,0 +1,104 @@
+//! What planning and running cost per step: `cargo bench -p plumb-engine --bench plan [STEPS]`. A chain and a
+//! layered graph of trivial `command` steps; the first run goes through an executor that writes the outputs itself,
+//! so that what remains is plumb's own work; then no-op plans of everything; then real processes.
+
+#![allow(clippy::print_stdout, reason = "a bench reports to whoever started it")]
+#![allow(clippy::unwrap_used, reason = "a panic is the report")]
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use plumb_cache::{Store, StoreOptions};
+use plumb_engine::command::Command;
+use plumb_engine::execute::executor::{Ending, Executor, How, Launch};
+use plumb_engine::execute::{RunOptions, Stop, run};
+use plumb_engine::graph::Graph;
+use plumb_engine::pipeline::{Selection, parse_text};
+use plumb_engine::plan::{PlanOptions, plan};
+use plumb_engine::protocol::StepEvent;
+use plumb_engine::stage::Registry;
+
+/// Writes its second argument to the file that its third names.
+struct Writes;
+
+impl Executor for Writes {
+    fn run(&self, launch: &Launch, _: &Stop, _: &mut dyn FnMut(StepEvent)) -> Ending {
+        let [.., text, out] = &launch.arguments[..] else { unreachable!("the bench gives both") };
+        std::fs::write(out, text.as_encoded_bytes()).unwrap();
+        Ending { how: How::Exited(0), wall: Duration::ZERO, cpu: Duration::ZERO, peak_memory_bytes: 0 }
+    }
+}
+
+fn stage(text: &mut String, index: usize, inputs: &[usize]) {
+    write!(text, "[stage.s{index}]\nuses = \"command\"\noutputs.out = \"out\"\n").unwrap();
+    for (number, input) in inputs.iter().enumerate() {
+        writeln!(text, "inputs.i{number} = \"s{input}.out\"").unwrap();
+    }
+    writeln!(text, "with.argv = [\"sh\", \"-c\", \"printf %s $0 > $1\", \"{index}\", \"{{out:out}}\"]").unwrap();
+}
+
+fn chain(steps: usize) -> String {
+    let mut text = String::from("schema = 1\n");
+    for index in 0..steps {
+        let before: Vec<usize> = index.checked_sub(1).into_iter().collect();
+        stage(&mut text, index, &before);
+    }
+    text
+}
+
+/// Ten layers; each step reads two of the layer above. The last layer's steps are the goals.
+fn layers(steps: usize) -> String {
+    let width = steps / 10;
+    let mut text = String::from("schema = 1\n");
+    for index in 0..steps {
+        let (layer, place) = (index / width, index % width);
+        let inputs =
+            if layer == 0 { Vec::new() } else { vec![index - width, (layer - 1) * width + (place + 1) % width] };
+        stage(&mut text, index, &inputs);
+    }
+    text
+}
+
+fn graph(text: &str) -> Graph {
+    let registry = Registry::default().insert(Arc::new(Command::default()));
+    parse_text(Path::new("/bench.toml"), text, &registry, &Selection::default()).unwrap()
+}
+
+fn timed<T>(what: &str, steps: usize, work: impl FnOnce() -> T) -> T {
+    let start = Instant::now();
+    let result = work();
+    let took = start.elapsed();
+    println!(
+        "{what:<44} {:>9.1} ms {:>9.1} us/step",
+        took.as_secs_f64() * 1e3,
+        took.as_secs_f64() * 1e6 / steps as f64
+    );
+    result
+}
+
+fn measure(name: &str, text: &str, steps: usize, executor: Option<Arc<dyn Executor>>) {
+    let folder = tempfile::tempdir_in(".").unwrap();
+    let store = Store::open(folder.path(), StoreOptions::default()).unwrap();
+    let graph = timed(&format!("{name}: load"), steps, || graph(text));
+    let mut options = RunOptions::default();
+    options.executor = executor.unwrap_or(options.executor);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    timed(&format!("{name}: cold plan"), steps, || plan(&graph, &store, &PlanOptions::default()).unwrap());
+    timed(&format!("{name}: first run"), steps, || runtime.block_on(run(&graph, &store, &options, |_| {})).unwrap());
+    for _ in 0..3 {
+        let store = Store::open(folder.path(), StoreOptions::default()).unwrap();
+        timed(&format!("{name}: no-op plan"), steps, || plan(&graph, &store, &PlanOptions::default()).unwrap());
+    }
+    let run = runtime.block_on(run(&graph, &store, &options, |_| {}));
+    assert!(run.unwrap().ran.is_empty());
+}
+
+fn main() {
+    let steps = std::env::args().filter_map(|argument| argument.parse().ok()).next().unwrap_or(10_000);
+    measure("chain", &chain(steps), steps, Some(Arc::new(Writes)));
+    measure("layers", &layers(steps), steps, Some(Arc::new(Writes)));
+    measure("real processes, layers", &layers(200), 200, None);
+    measure("real processes, chain", &chain(200), 200, None);
+}

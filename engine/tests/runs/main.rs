@@ -1,0 +1,12 @@
+//! Runs of whole pipelines through the engine: what ran, and why; what did not; what a failure leaves behind.
+
+#![allow(clippy::unwrap_used, reason = "a panic is the report")]
+
+mod failures;
+mod house;
+mod plans;
+mod programs;
+mod together;
+#[path = "../../examples/worker.rs"]
+#[allow(dead_code, reason = "only its registry is used here")]
+mod worker;
