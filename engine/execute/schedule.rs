@@ -253,7 +253,7 @@ impl<'a, 't, 's> Scheduler<'a, 't, 's> {
         }
         let why = self.why(id, &draft.action_document)?;
         self.phases[id.0] = Phase::Ready;
-        let before = self.past.nearest(graph.step(id))?.map(|record| record.result_digest());
+        let before = self.past.nearest_but(graph.step(id), "")?.map(|record| record.result_digest());
         self.ready.insert(id, Ready { draft, why, before, attempt: 1, holder: None });
         Ok(())
     }

@@ -106,7 +106,7 @@ fn a_retry_keeps_the_state_folder() {
         start flaky: no earlier result of this stage is known
         retry flaky: the program exited with status 1
         start flaky (attempt 2): no earlier result of this stage is known
-        done flaky (unchanged)
+        done flaky
         ran 1, 0 hits, 0 failed, 0 skipped"#]]
     .assert_eq(&house.run(&text).told());
 }

@@ -46,7 +46,7 @@ fn a_first_run_runs_everything_and_a_second_runs_nothing() {
     expect![[r#"
         planned 3: 0 hit, 1 run, 2 may run
         start clean: no earlier result of this stage is known
-        done clean (unchanged)
+        done clean
         start count: no earlier result of this stage is known
         done count
         start report: no earlier result of this stage is known
@@ -96,7 +96,7 @@ fn a_changed_parameter_runs_its_stage_and_not_those_before_it() {
         hit clean
         hit count
         start report: `env.TITLE` is "rows", was "lines"
-        done report (unchanged)
+        done report
         ran 1, 2 hits, 0 failed, 0 skipped"#]]
     .assert_eq(&house.run(&changed).told());
     assert!(house.run(CHAIN).summary.ran.is_empty(), "going back finds the old result");

@@ -75,7 +75,7 @@ fn a_kind_of_the_house_runs_in_a_process_of_its_own_and_is_published() {
     expect![[r#"
         planned 1: 0 hit, 1 run, 0 may run
         start upper: no earlier result of this stage is known
-        done upper (unchanged)
+        done upper
         published upper.text
         ran 1, 0 hits, 0 failed, 0 skipped"#]]
     .assert_eq(&ran.told());
