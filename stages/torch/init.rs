@@ -30,7 +30,7 @@ struct Row {
 pub fn run(params: &InitParams, io: &Io) -> Result<(), StageError> {
     let mut words: BTreeSet<String> = params.words.iter().cloned().collect();
     collect_words(io.input("corpus")?, &mut words)?;
-    if let Some(path) = io.optional_input("judgments") {
+    if let Some(path) = io.optional_input("more") {
         collect_words(path, &mut words)?;
     }
     let vocabulary = vocabulary(words);

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use plumb_engine::io::Manner;
 use plumb_engine::stage::StageError;
+use plumb_stages::chat;
 use plumb_stages::maths::grpo::GrpoLoss;
 use plumb_stages::model::{
     Backend, Completion, Dtype, Model, Optimizer, Request, Rollout, Sampling, Sequence, StepReport,
@@ -245,23 +246,27 @@ fn end_tokens(folder: &Path, config: &Config) -> Result<Vec<u32>, StageError> {
     Ok(ids)
 }
 
+// With the tokenizer's own tokens bound, as rendering asks for.
 fn chat_template(folder: &Path) -> Result<Option<String>, StageError> {
+    let settings = json(&folder.join("tokenizer_config.json"))?.unwrap_or_default();
     let file = folder.join("chat_template.jinja");
-    if file.exists() {
-        let text = std::fs::read_to_string(&file).map_err(|error| StageError::file("read", &file, &error))?;
-        return Ok(Some(text));
-    }
-    let settings = json(&folder.join("tokenizer_config.json"))?;
-    let template = settings.as_ref().and_then(|settings| settings.get("chat_template"));
-    let text = match template {
-        Some(Value::Array(named)) => {
-            let default = named.iter().find(|entry| entry["name"] == "default").or(named.first());
-            default.and_then(|entry| entry["template"].as_str())
-        }
-        Some(value) => value.as_str(),
-        None => None,
+    let text = if file.exists() {
+        Some(std::fs::read_to_string(&file).map_err(|error| StageError::file("read", &file, &error))?)
+    } else {
+        default_template(&settings["chat_template"]).map(str::to_string)
     };
-    Ok(text.map(str::to_string))
+    let token = |name: &str| {
+        let token = &settings[name];
+        token.as_str().or(token["content"].as_str()).unwrap_or_default().to_string()
+    };
+    Ok(text.map(|text| chat::bind(&text, &token("bos_token"), &token("eos_token"))))
+}
+
+// One text, or a list of named ones.
+fn default_template(value: &Value) -> Option<&str> {
+    let Value::Array(named) = value else { return value.as_str() };
+    let default = named.iter().find(|entry| entry["name"] == "default").or(named.first())?;
+    default["template"].as_str()
 }
 
 fn json(path: &Path) -> Result<Option<Value>, StageError> {

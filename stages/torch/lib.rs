@@ -4,8 +4,11 @@
 pub mod adamw;
 pub mod batch;
 pub mod config;
+pub mod dequantize;
 pub mod device;
 pub mod generate;
+pub mod gguf;
+pub mod import;
 pub mod init;
 pub mod language_model;
 pub mod learner;

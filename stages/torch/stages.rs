@@ -6,16 +6,17 @@ use plumb_stages::train::genrm::GenrmTrain;
 use plumb_stages::train::judge::BenchJudge;
 use plumb_stages::train::rlhf::ActorRlhf;
 use plumb_stages::train::sft::Sft;
-use plumb_stages::train::source::ModelInit;
+use plumb_stages::train::source::{ModelImport, ModelInit};
 use plumb_stages::train::{generate, genrm, judge, rlhf, sft};
 
-use crate::init;
 use crate::language_model::Torch;
+use crate::{import, init};
 
 /// Every kind that plumb-stages declares, run over libtorch where it needs a model.
 pub fn registry() -> Registry {
     plumb_stages::registry()
         .run_with::<ModelInit>(|params, io| init::run(&params, io))
+        .run_with::<ModelImport>(|_, io| import::run(io))
         .run_with::<Sft>(|params, io| sft::run(&Torch, &params, io))
         .run_with::<GenrmTrain>(|params, io| genrm::run(&Torch, &params, io))
         .run_with::<ActorRlhf>(|params, io| rlhf::run(&Torch, &params, io))

@@ -149,6 +149,9 @@ fn pairs_apart(matrix: &Tensor, head: i64) -> Tensor {
     matrix.reshape([rows / head, head / 2, 2, columns]).transpose(1, 2).reshape([rows, columns])
 }
 
+// Names the shard of every tensor.
+const INDEX: &str = "model.safetensors.index.json";
+
 /// The safetensors files of a model folder, mapped.
 pub struct Files {
     maps: Vec<(PathBuf, Mmap)>,
@@ -163,7 +166,7 @@ struct Index {
 impl Files {
     /// Maps `model.safetensors`, or the shards that `model.safetensors.index.json` names.
     pub fn open(folder: &Path) -> Result<Self, StageError> {
-        let index = folder.join("model.safetensors.index.json");
+        let index = folder.join(INDEX);
         let names = if index.exists() { shard_names(&index)? } else { vec!["model.safetensors".to_string()] };
         let mut files = Self { maps: Vec::new(), place: BTreeMap::new() };
         for name in names {
@@ -192,10 +195,27 @@ impl Files {
 
     /// One tensor as f32, its shape checked.
     pub fn tensor(&self, name: &str, shape: &[i64]) -> Result<Tensor, StageError> {
-        let place = self.place.get(name);
-        let (path, map) = place
-            .map(|number| &self.maps[*number])
-            .ok_or_else(|| StageError::new(format!("the model folder has no tensor `{name}`")))?;
+        let (kind, bytes) = self.find(name, shape)?;
+        let tensor = Tensor::f_from_data_size(bytes, shape, kind);
+        let tensor = tensor.map_err(|error| StageError::new(format!("tensor `{name}`: {error}")))?;
+        Ok(tensor.to_kind(Kind::Float))
+    }
+
+    /// Whether a tensor is there with that shape and a supported dtype.
+    pub fn check(&self, name: &str, shape: &[i64]) -> Result<(), StageError> {
+        self.find(name, shape).map(|_| ())
+    }
+
+    /// The files' names, and the index's where there is one.
+    pub fn names(&self) -> impl Iterator<Item = String> {
+        let index = (self.maps.len() > 1).then(|| INDEX.to_string());
+        let name = |path: &PathBuf| path.file_name().and_then(|name| name.to_str()).map(str::to_string);
+        self.maps.iter().filter_map(move |(path, _)| name(path)).chain(index)
+    }
+
+    fn find(&self, name: &str, shape: &[i64]) -> Result<(Kind, &[u8]), StageError> {
+        let missing = || StageError::new(format!("the model folder has no tensor `{name}`"));
+        let (path, map) = self.place.get(name).map(|number| &self.maps[*number]).ok_or_else(missing)?;
         let told = |problem: &dyn std::fmt::Display| {
             StageError::new(format!("{}: tensor `{name}`: {problem}", path.display()))
         };
@@ -205,10 +225,9 @@ impl Files {
         if found != shape {
             return Err(told(&format!("has shape {found:?}, expected {shape:?}")));
         }
-        let kind =
-            kind(view.dtype()).ok_or_else(|| told(&format!("is {:?}, expected F32, F16 or BF16", view.dtype())))?;
-        let tensor = Tensor::f_from_data_size(view.data(), shape, kind).map_err(|error| told(&error))?;
-        Ok(tensor.to_kind(Kind::Float))
+        let kind = kind(view.dtype());
+        let kind = kind.ok_or_else(|| told(&format!("is {:?}, expected F32, F16 or BF16", view.dtype())))?;
+        Ok((kind, view.data()))
     }
 
     /// One part of the transformer as f32, fused.
@@ -216,11 +235,6 @@ impl Files {
         let sources =
             part.sources(config).iter().map(|(name, shape)| self.tensor(name, shape)).collect::<Result<Vec<_>, _>>()?;
         Ok(part.fuse(config, &sources))
-    }
-
-    /// Whether there is a tensor of that name.
-    pub fn has(&self, name: &str) -> bool {
-        self.place.contains_key(name)
     }
 }
 

@@ -69,7 +69,7 @@ impl Declare for ModelInit {
     const DETERMINISM: Determinism = Determinism::Seeded;
     const INPUTS: &'static [InputSpec] = &[
         InputSpec::required("corpus", "JSONL rows whose `prompt` and `completion` give the vocabulary"),
-        InputSpec::optional("judgments", "more such rows"),
+        InputSpec::optional("more", "more such rows"),
     ];
     const OUTPUTS: &'static [OutputSpec] = MODEL;
     const WORKER: Worker = TORCH;
