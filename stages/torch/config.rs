@@ -36,14 +36,16 @@ pub struct Config {
     rest: Map<String, Value>,
 }
 
-/// Values of fields that change the computation; any other value is refused.
-const FIXED: [(&str, &str); 5] = [
-    ("model_type", "\"llama\""),
-    ("hidden_act", "\"silu\""),
-    ("attention_bias", "false"),
-    ("mlp_bias", "false"),
-    ("rope_scaling", "null"),
-];
+// Values of fields that change the computation; any other value is refused.
+fn fixed() -> [(&'static str, Value); 5] {
+    [
+        ("model_type", json!("llama")),
+        ("hidden_act", json!("silu")),
+        ("attention_bias", json!(false)),
+        ("mlp_bias", json!(false)),
+        ("rope_scaling", Value::Null),
+    ]
+}
 
 impl Config {
     /// Reads `config.json` of a model folder.
@@ -134,10 +136,10 @@ pub fn token_ids(value: Option<&Value>) -> Vec<u32> {
 }
 
 fn refuse_what_is_not_followed(document: &Map<String, Value>) -> Result<(), String> {
-    for (name, expected) in FIXED {
+    for (name, expected) in fixed() {
         match document.get(name) {
             None | Some(Value::Null) if name != "model_type" => {}
-            Some(value) if value.to_string() == expected => {}
+            Some(value) if *value == expected => {}
             found => {
                 let found = found.map_or("missing".to_string(), Value::to_string);
                 return Err(format!("`{name}` is {found}: only {expected} is supported"));

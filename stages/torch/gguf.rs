@@ -175,7 +175,9 @@ impl Header<'_> {
             }
             "gpt-2" | "default" => bytes.clone(),
             other => {
-                return Err(format!("`tokenizer.ggml.pre` is \"{other}\": only \"smollm\" and \"gpt-2\" are supported"));
+                return Err(format!(
+                    "`tokenizer.ggml.pre` is \"{other}\": only \"smollm\" and \"gpt-2\" are supported"
+                ));
             }
         };
         let tokens = self.list("tokenizer.ggml.tokens")?;
