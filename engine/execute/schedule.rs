@@ -10,6 +10,7 @@
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -311,8 +312,11 @@ impl<'a, 't, 's> Scheduler<'a, 't, 's> {
 
     /// Ready -> Running for what slots and claims allow, in the graph's order.
     fn start_what_can(&mut self) -> Result<(), EngineError> {
-        let ids: Vec<StepId> = self.ready.keys().copied().collect();
-        for id in ids {
+        // A hit or a failure found on the way makes others ready, and nobody would wake the loop for them. They depend
+        // on it, so they stand behind it: asking for the next one meets them too.
+        let mut tried = Bound::Unbounded;
+        while let Some(id) = self.ready.range((tried, Bound::Unbounded)).map(|(id, _)| *id).next() {
+            tried = Bound::Excluded(id);
             if !self.may_start() {
                 break;
             }
