@@ -112,7 +112,7 @@ pub fn source_path(graph: &Graph, (source, subpath): &SourcePath) -> PathBuf {
 
 /// The folder that relative paths of a pipeline resolve from.
 pub fn pipeline_folder(graph: &Graph) -> &Path {
-    graph.file.parent().unwrap_or(Path::new(""))
+    graph.file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 fn wanted(graph: &Graph, producers: &[Vec<StepId>]) -> Vec<bool> {
