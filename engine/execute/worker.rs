@@ -11,7 +11,11 @@ pub fn find(worker: Worker, own: &Path) -> Result<PathBuf, StageError> {
     if let Some(given) = std::env::var_os(variable).filter(|given| !given.is_empty()) {
         let given = PathBuf::from(given);
         let missing = || StageError::new(format!("`{variable}` names `{}`, which is no file", given.display()));
-        return if given.is_file() { Ok(given.clone()) } else { Err(missing().hint(format!("unset `{variable}`"))) };
+        return if given.is_file() {
+            Ok(given.clone())
+        } else {
+            Err(missing().hint(format!("unset `{variable}`, or make the worker with `{remedy}`")))
+        };
     }
     let folders = own.parent().map(Path::to_owned).into_iter();
     let path: OsString = std::env::var_os("PATH").unwrap_or_default();
