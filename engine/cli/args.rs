@@ -13,9 +13,10 @@ Examples:
   plumb why r-align.toml train@seed=1     why this step runs
   plumb get r-align.toml verdict.table table.md
 
-A pipeline file comes first, then steps: `train` is the stage at every branch, `train@seed=1` one branch of it.
-Exit codes: 0 done, 1 a step failed, 2 the pipeline or the command line is wrong, 3 the cache cannot be used,
-130 stopped. `PLUMB_LOG=debug` tells on stderr what plumb itself does.";
+A pipeline file comes first, then steps: `train` is the stage at every branch, `train@seed=1` the branches
+with that seed.
+Exit codes: 0 done, 1 a step failed, 2 the pipeline or the command line is wrong, 3 the cache cannot be
+used, 130 stopped. `PLUMB_LOG=debug` tells on stderr what plumb itself does.";
 
 /// Runs reward-model experiments that are written down in TOML, and re-runs only what a change invalidates.
 #[derive(Debug, Parser)]
@@ -125,6 +126,9 @@ pub struct RunArgs {
     /// CPU slots: how much runs at once [default: the cores of this machine]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub jobs: Option<u16>,
+    /// Run these steps although their results may be there; the new result is the one this cache uses
+    #[arg(long, value_name = "STEP")]
+    pub fresh: Vec<String>,
     /// When a step fails, go on with the steps that do not need it
     #[arg(short, long)]
     pub keep_going: bool,
@@ -142,8 +146,8 @@ Examples:
   plumb plan r-align.toml --set steps=20          what would this change cost?
   plumb plan r-align.toml --verbose               every step, hits included
 
-A step is a `hit` (its result is in the cache), it will `run` (with the reason), or it `may run`: that depends on
-whether a step it waits on makes other bytes than before.";
+A step is a `hit` (its result is in the cache), it will `run` (with the reason), or it `may run`: that
+depends on whether a step it waits on makes other bytes than before.";
 
 /// `plumb plan`.
 #[derive(Debug, Clone, Args)]
@@ -167,8 +171,8 @@ Examples:
   plumb why r-align.toml train
   plumb why r-align.toml score@reward=label,seed=3 --set steps=20
 
-The reasons are followed up the chain to the parameter, source or version that differs from the nearest earlier
-result of the same stage.";
+The reasons are followed up the chain to the parameter, source or version that differs from the nearest
+earlier result of the same stage.";
 
 /// `plumb why`.
 #[derive(Debug, Clone, Args)]

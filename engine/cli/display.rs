@@ -68,7 +68,7 @@ impl Display {
             Event::Hit { step, saved, after_inputs } => self.hit(step, *saved, *after_inputs),
             Event::Waiting { step, holder } => self.line(Tone::Warn, "waiting", step, &format!("for {holder}")),
             Event::Started { step, why, attempt, .. } => {
-                let reason = why.first().map_or(String::new(), |cause| explain::sentence(cause));
+                let reason = why.first().map_or(String::new(), explain::sentence);
                 let again = if *attempt > 1 { format!("attempt {attempt}") } else { reason };
                 self.started(step, &again);
             }
@@ -84,7 +84,9 @@ impl Display {
             }
             Event::Skipped { step, because } => {
                 self.count_one();
-                self.line(Tone::Faint, "skipped", step, because);
+                let because =
+                    if because == "stopped" { "the run was stopped".into() } else { format!("`{because}` failed") };
+                self.line(Tone::Faint, "skipped", step, &because);
             }
             Event::Warning { message } => self.printer.warning(message),
             Event::Published { output, path } => self.line(Tone::Good, "wrote", output, &format!("to {path}")),

@@ -76,7 +76,7 @@ fn dispatch(context: &Context, command: &Command) -> Result<Exit, Trouble> {
         Command::Log(args) => log::run(context, args),
         Command::Open(args) => artifact::open(context, args),
         Command::Get(args) => artifact::get(context, args),
-        Command::Setup(args) => setup::run(args, &mut context.printer.clone()).map(|()| Exit::Done).map_err(Into::into),
+        Command::Setup(args) => setup::run(args, &context.printer).map(|()| Exit::Done).map_err(Into::into),
         Command::Demo(args) => run::demo(context, args),
         Command::Completions(args) => Ok(complete(context, args.shell)),
         Command::Step(_) => Ok(Exit::Bug),
@@ -96,9 +96,15 @@ fn draw(context: &Context, args: &GraphArgs) -> Result<Exit, Trouble> {
 
 fn complete(context: &Context, shell: clap_complete::Shell) -> Exit {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut CommandLine::command(), "plumb", &mut script);
+    clap_complete::generate(shell, &mut visible(&CommandLine::command()), "plumb", &mut script);
     context.printer.bytes(&script);
     Exit::Done
+}
+
+// The generators offer hidden commands too.
+fn visible(whole: &clap::Command) -> clap::Command {
+    let commands = whole.get_subcommands().filter(|command| !command.is_hide_set());
+    clap::Command::new("plumb").args(whole.get_arguments()).subcommands(commands.cloned())
 }
 
 // A printer of its own: the panic may have come while the other one was printing.

@@ -1,9 +1,11 @@
 //! `plumb run` and `plumb demo`: runs what is missing, tells it while it goes on and when it is over.
 
 use plumb_cache::Store;
+use plumb_engine::diagnostic::Diagnostics;
 use plumb_engine::error::EngineError;
 use plumb_engine::execute::{self, RunOptions, Stop};
-use plumb_engine::graph::Graph;
+use plumb_engine::graph::{Graph, StepId};
+use plumb_engine::pipeline;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::{DemoArgs, Pipeline, RunArgs};
@@ -18,13 +20,19 @@ use crate::trouble::{self, Trouble};
 
 /// Runs the command.
 pub fn run(context: &Context, args: &RunArgs) -> Result<Exit, Trouble> {
-    let graph = context.load(&args.pipeline, &args.steps)?;
+    let mut graph = context.load(&args.pipeline, &args.steps)?;
     let manner = match (args.form.json, args.verbose) {
         (true, _) => Manner::Json,
         (false, true) => Manner::Verbose,
         (false, false) => Manner::People,
     };
     let mut options = RunOptions { keep_going: args.keep_going, ..RunOptions::default() };
+    for selector in &args.fresh {
+        options.plan.fresh.extend(pipeline::select(&graph, selector).map_err(Diagnostics::from)?);
+    }
+    // A goal that is present asks for nothing upstream: what is asked for afresh is asked for by itself.
+    let more: Vec<StepId> = options.plan.fresh.iter().copied().filter(|id| !graph.goals.contains(id)).collect();
+    graph.goals.extend(more);
     options.jobs = args.jobs.map_or(options.jobs, usize::from);
     execute(context, &graph, manner, options)
 }
@@ -49,7 +57,7 @@ fn execute(context: &Context, graph: &Graph, manner: Manner, options: RunOptions
         told.take(event);
     });
     display.close();
-    if manner != Manner::Json {
+    if manner != Manner::Json && (done.is_ok() || told.began()) {
         told.tell(&context.printer);
     }
     let done = done?;

@@ -75,6 +75,11 @@ impl Summary {
         }
     }
 
+    /// Whether a step was started.
+    pub fn began(&self) -> bool {
+        !self.reasons.is_empty()
+    }
+
     /// Tells it: the failures last, where the eye is.
     pub fn tell(&self, printer: &Printer) {
         let table = self.table();

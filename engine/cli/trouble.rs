@@ -76,7 +76,12 @@ impl Trouble {
     pub fn tell(&self, printer: &Printer) {
         match self {
             Self::Pipeline(diagnostics) => printer.note(diagnostics.render().trim_end()),
-            Self::Engine(error) => printer.error(&error.to_string(), error.hint().as_deref()),
+            Self::Engine(error) => {
+                let elsewhere = "choose another cache with `--cache DIR` or `PLUMB_CACHE=DIR`";
+                let cache = self.exit() == Exit::Cache;
+                let hint = error.hint().or_else(|| cache.then(|| elsewhere.into()));
+                printer.error(&error.to_string(), hint.as_deref());
+            }
             Self::Usage { message, hint } | Self::Failed { message, hint } => printer.error(message, hint.as_deref()),
             Self::Setup(error) => printer.error(&error.to_string(), error.hint()),
         }
