@@ -1,4 +1,6 @@
 //! The product through its binaries, and the house itself.
 
+mod harness;
 mod house;
+mod scenarios;
 mod setup;

@@ -1,0 +1,13 @@
+//! The product through its binary: write a pipeline, run `plumb`, assert what ran and what was said.
+
+#![allow(clippy::unwrap_used, reason = "a panic in a test is the report")]
+
+mod artifacts;
+mod branches;
+mod command_stages;
+mod diagnostics;
+mod explaining;
+mod failures;
+mod reading;
+mod reruns;
+mod runners;

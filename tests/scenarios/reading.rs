@@ -1,0 +1,198 @@
+//! The commands that only read: `status`, `log`, `show`, `completions`, help.
+
+use expect_test::expect;
+
+use crate::harness::Scene;
+use crate::scenarios::reruns;
+
+#[test]
+fn status_tells_per_stage_what_is_done_and_what_is_missing() {
+    let scene = reruns::chain();
+    scene.plumb("status p.toml").exits(0).prints(expect![[r#"
+        stage   done  missing  took
+        prep       -        1     -
+        count      -        1     -
+        report     -        1     -
+
+        never run on this cache
+    "#]]);
+    scene.plumb("run p.toml count").exits(0);
+    scene.plumb("status p.toml").exits(0).prints(expect![[r#"
+        stage   done  missing   took
+        prep       1        -  [TIME]  complete
+        count      1        -  [TIME]  complete
+        report     -        1      -
+
+        last run: [WHEN] (ran 2, failed 0)
+    "#]]);
+    let status = scene.plumb("status p.toml --json").exits(0).json();
+    assert_eq!(status["stages"][2]["stage"], "report");
+    assert_eq!(status["stages"][2]["missing"], 1);
+}
+
+#[test]
+fn log_lists_the_runs_and_prints_the_last_log_of_a_step() {
+    let scene = reruns::chain();
+    scene.plumb("log p.toml").exits(0).says(expect![[r#"
+        ---
+        no runs yet
+    "#]]);
+    scene.edit("sort {in:raw}", "echo sorting; echo loudly >&2; sort {in:raw}");
+    scene.plumb("run p.toml").exits(0);
+    scene.plumb("run p.toml").exits(0);
+    scene.plumb("log p.toml").exits(0).prints(expect![[r#"
+        started              pipeline  ended    took  ran  hits  failed  command
+        [WHEN]  p         done  [TIME]    0     3       0  run p.toml
+        [WHEN]  p         done  [TIME]    3     0       0  run p.toml
+    "#]]);
+    scene.plumb("log p.toml prep").exits(0).prints(expect![[r#"
+        sorting
+        loudly
+    "#]]);
+    scene.plumb("log p.toml nothing").exits(2);
+    let runs = scene.plumb("log --json").exits(0).json();
+    assert_eq!(runs.as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn show_lists_the_kinds_and_explains_one() {
+    let scene = Scene::new("schema = 1\n");
+    let kinds = scene.plumb("show").exits(0).stdout;
+    for kind in ["command", "data.pairs", "genrm.train", "stats.compare"] {
+        assert!(kinds.lines().any(|line| line.starts_with(kind)), "{kind} is missing:\n{kinds}");
+    }
+    scene.plumb("show command").exits(0).prints(expect![[r#"
+        command@1  Runs any program; the pipeline names its inputs and outputs
+        seeded: the same bytes on one machine, a draw elsewhere
+
+        The pipeline names the inputs, and the outputs: outputs = { NAME = "FILE" }
+
+        with
+          argv: list of text, required
+              The program and its arguments. `{in:NAME}`, `{out:NAME}` and `{state}` become paths when the
+              step runs; for a gathered input the path is that of a JSON table of the branches. `{{state}}`
+              stands for the text `{state}`. A number or a truth is passed as written.
+          env: table
+              The program's environment. Beside it only `PATH` and `HOME` are passed on.
+          files: list of text, default []
+              Files and folders of the pipeline's folder that the program reads, such as its script. Their
+              contents are in the key, and the working folder holds a copy of them and nothing else.
+          probe: list of list of text, default []
+              Programs whose output is in the key, such as `["pip", "freeze"]`: an upgraded library is not a
+              stale hit.
+    "#]]);
+    let schema = scene.plumb("show command --schema").exits(0).json();
+    assert_eq!(schema["properties"]["argv"]["type"], "array");
+    let told = scene.plumb("show --json").exits(0).json();
+    assert!(told.as_array().unwrap().len() > 5);
+}
+
+#[test]
+fn completions_are_printed_for_each_shell() {
+    let scene = Scene::new("");
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = scene.plumb(&format!("completions {shell}")).exits(0).raw;
+        assert!(script.contains("keep-going"), "{shell}");
+        assert!(!script.contains("__step "), "{shell} offers a hidden command");
+    }
+}
+
+#[test]
+fn help_teaches_with_examples() {
+    let scene = Scene::new("");
+    scene.plumb("--help").exits(0).prints(expect![[r#"
+        Runs reward-model experiments that are written down in TOML, and re-runs only what a change
+        invalidates
+
+        Usage: plumb [OPTIONS] <COMMAND>
+
+        Commands:
+          run          Run what is missing
+          plan         Say what would run, and why, without running it
+          why          Explain why a step runs, or what its result came from
+          status       Show per stage what is done and what is missing, and the metrics so far
+          show         List the stage kinds, or show one kind's inputs, outputs and parameters
+          graph        Print the pipeline's graph for Graphviz or Mermaid
+          log          List past runs, or print the last log of a step
+          open         Print the path of an artifact in the cache
+          get          Copy an artifact out of the cache
+          setup        Fetch libtorch and build the worker that trains; says what and how much first
+          demo         Run the miniature: the whole mission on a tiny world, without a GPU or a download of
+                       data
+          completions  Print the completions of a shell
+          help         Print this message or the help of the given subcommand(s)
+
+        Options:
+              --cache <DIR>  Folder of the cache [default: $XDG_CACHE_HOME/plumb or ~/.cache/plumb] [env:
+                             PLUMB_CACHE]
+              --paranoid     Read every source again instead of trusting unchanged size and times
+          -h, --help         Print help
+          -V, --version      Print version
+
+        Examples:
+          plumb demo                              the whole mission in miniature, in minutes, without a GPU
+          plumb plan r-align.toml                 what would run, what is in the cache, and why
+          plumb run r-align.toml                  run what is missing
+          plumb run r-align.toml verdict --set steps=20
+          plumb why r-align.toml train@seed=1     why this step runs
+          plumb get r-align.toml verdict.table table.md
+
+        A pipeline file comes first, then steps: `train` is the stage at every branch, `train@seed=1` the
+        branches
+        with that seed.
+        Exit codes: 0 done, 1 a step failed, 2 the pipeline or the command line is wrong, 3 the cache cannot
+        be
+        used, 130 stopped. `PLUMB_LOG=debug` tells on stderr what plumb itself does.
+    "#]]);
+    scene.plumb("run --help").exits(0).prints(expect![[r#"
+        Run what is missing
+
+        Usage: plumb run [OPTIONS] <FILE> [STEP]...
+
+        Arguments:
+          <FILE>     The pipeline file
+          [STEP]...  Steps to build [default: the pipeline's goal]
+
+        Options:
+          -j, --jobs <N>      CPU slots: how much runs at once [default: the cores of this machine]
+              --fresh <STEP>  Run these steps although their results may be there; the new result is the one
+                              this cache uses
+          -k, --keep-going    When a step fails, go on with the steps that do not need it
+          -v, --verbose       Tell every step, hits included
+              --json          Print JSON for machines
+              --cache <DIR>   Folder of the cache [default: $XDG_CACHE_HOME/plumb or ~/.cache/plumb] [env:
+                              PLUMB_CACHE]
+              --paranoid      Read every source again instead of trusting unchanged size and times
+          -h, --help          Print help
+
+        Pipeline:
+              --set <NAME=VALUE>    Give a parameter of `[params]` another value
+              --axis <AXIS=VALUES>  Keep only these values of an axis: `seed=0..2`, `reward=label,graded`,
+                                    `seed=*`
+              --profile <NAME>      Apply `[profile.NAME]`
+
+        Examples:
+          plumb run r-align.toml                          everything under `[pipeline] goal`
+          plumb run r-align.toml train score              these stages, at every branch, and what they need
+          plumb run r-align.toml train@reward=label       one branch
+          plumb run r-align.toml --profile smoke -j 2 --keep-going
+          plumb run r-align.toml --json                   one event a line
+    "#]]);
+}
+
+#[test]
+fn a_run_tells_its_events_as_json_lines() {
+    let scene = reruns::chain();
+    let run = scene.plumb("run p.toml -j 1 --json").exits(0);
+    let events = run.json_lines();
+    let what: Vec<&str> = events.iter().map(|event| event["what"].as_str().unwrap()).collect();
+    assert_eq!(what, ["planned", "started", "finished", "started", "finished", "started", "finished", "done"]);
+    assert_eq!(run.stderr, "");
+}
+
+#[test]
+fn there_is_no_colour_outside_a_terminal() {
+    let scene = reruns::chain();
+    let run = scene.plumb("run p.toml").exits(0);
+    assert!(!run.stderr.contains('\u{1b}') && !run.raw.contains('\u{1b}'));
+}
