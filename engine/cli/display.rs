@@ -123,8 +123,10 @@ impl Display {
     }
 
     fn started(&mut self, step: &str, why: &str) {
-        self.line(Tone::Strong, "start", step, why);
         let bar = self.bars.as_ref().map(|bars| bars.step(step));
+        if bar.is_none() || self.manner == Manner::Verbose {
+            self.line(Tone::Strong, "start", step, why);
+        }
         let running = Running { meter: Meter::default(), watch: Stopwatch::start(), told: Duration::ZERO, bar };
         self.running.insert(step.to_owned(), running);
     }
@@ -180,7 +182,7 @@ impl Bars {
     fn new(all: MultiProgress) -> Self {
         let total = all.add(ProgressBar::new(0));
         total.set_style(style("  {elapsed_precise}  {bar:24}  {pos}/{len} steps"));
-        total.enable_steady_tick(Duration::from_secs(1));
+        total.enable_steady_tick(Duration::from_millis(200));
         Self { all, total }
     }
 

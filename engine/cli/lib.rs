@@ -1,7 +1,35 @@
 //! plumb: the command line, a thin thing over the engine.
 //!
 //! A program with stage kinds of its own is a `plumb` with them:
-//! `plumb::main(&plumb_stages::registry().with::<Mine>())`.
+//!
+//! ```no_run
+//! use plumb_engine::io::Io;
+//! use plumb_engine::stage::{Declare, Determinism, InputSpec, OutputSpec, Stage, StageError};
+//!
+//! struct Count;
+//!
+//! impl Declare for Count {
+//!     const KIND: &'static str = "mine.count";
+//!     const VERSION: u32 = 1;
+//!     const ABOUT: &'static str = "Counts the bytes of a file";
+//!     const DETERMINISM: Determinism = Determinism::Exact;
+//!     const INPUTS: &'static [InputSpec] = &[InputSpec::required("file", "What to count")];
+//!     const OUTPUTS: &'static [OutputSpec] = &[OutputSpec::result("count", "count.txt", "The number")];
+//!     type Params = std::collections::BTreeMap<String, String>;
+//! }
+//!
+//! impl Stage for Count {
+//!     fn run(_params: Self::Params, io: &Io) -> Result<(), StageError> {
+//!         let (from, to) = (io.input("file")?, io.output("count")?);
+//!         let bytes = std::fs::read(from).map_err(|error| StageError::file("read", from, &error))?;
+//!         std::fs::write(to, bytes.len().to_string()).map_err(|error| StageError::file("write", to, &error))
+//!     }
+//! }
+//!
+//! fn main() -> std::process::ExitCode {
+//!     plumb::main(&plumb_stages::registry().with::<Count>())
+//! }
+//! ```
 
 pub mod args;
 pub mod artifact;
