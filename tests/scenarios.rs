@@ -1,6 +1,6 @@
 //! The product through its binary: write a pipeline, run `plumb`, assert what ran and what was said.
 
-#![allow(clippy::unwrap_used, reason = "a panic in a test is the report")]
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a panic in a test is the report, and says why")]
 
 mod artifacts;
 mod branches;

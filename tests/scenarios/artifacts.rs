@@ -45,8 +45,8 @@ fn a_run_prints_the_metrics_of_its_goals_by_branch() {
            done  score@seed=1  [TIME]
           wrote  score.rows  to [ROOT]/out/rows.txt
 
-          step                time  why
-          score         ran  [TIME]  no earlier result of this stage is known
+          step  time  why
+          score  ran  [TIME]  no earlier result of this stage is known
           score@seed=1  ran  [TIME]  no earlier result of this stage is known
 
         ran 2 steps in [TIME]

@@ -33,7 +33,7 @@ fn a_changed_script_is_no_stale_hit() {
           start  script  `count.sh` gives other content
            done  script  [TIME]
 
-          step         time  why
+          step  time  why
           script  ran  [TIME]  `count.sh` gives other content
 
         ran 1 step in [TIME]

@@ -131,10 +131,10 @@ fn why_is_json_for_machines() {
 fn the_plan_has_three_values_and_never_guesses() {
     let scene = ran();
     scene.plumb("plan p.toml").exits(0).prints(expect![[r#"
-        stage   hit  run  may run
-        prep      1    -        -
-        count     1    -        -
-        report    1    -        -
+        stage  hit  run  may run
+        prep  1  -  -
+        count  1  -  -
+        report  1  -  -
 
         3 steps in the cache (saves [TIME]), 0 to run
     "#]]);

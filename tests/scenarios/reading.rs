@@ -1,5 +1,8 @@
 //! The commands that only read: `status`, `log`, `show`, `completions`, help.
 
+use std::fs::OpenOptions;
+use std::process::Stdio;
+
 use expect_test::expect;
 
 use crate::harness::Scene;
@@ -18,10 +21,10 @@ fn status_tells_per_stage_what_is_done_and_what_is_missing() {
     "#]]);
     scene.plumb("run p.toml count").exits(0);
     scene.plumb("status p.toml").exits(0).prints(expect![[r#"
-        stage   done  missing   took
-        prep       1        -  [TIME]  complete
-        count      1        -  [TIME]  complete
-        report     -        1      -
+        stage  done  missing  took
+        prep  1  -  [TIME]  complete
+        count  1  -  [TIME]  complete
+        report  -  1  -
 
         last run: [WHEN] (ran 2, failed 0)
     "#]]);
@@ -41,9 +44,9 @@ fn log_lists_the_runs_and_prints_the_last_log_of_a_step() {
     scene.plumb("run p.toml").exits(0);
     scene.plumb("run p.toml").exits(0);
     scene.plumb("log p.toml").exits(0).prints(expect![[r#"
-        started              pipeline  ended    took  ran  hits  failed  command
-        [WHEN]  p         done  [TIME]    0     3       0  run p.toml
-        [WHEN]  p         done  [TIME]    3     0       0  run p.toml
+        started  pipeline  ended  took  ran  hits  failed  command
+        [WHEN]  p  done  [TIME]  0  3  0  run p.toml
+        [WHEN]  p  done  [TIME]  3  0  0  run p.toml
     "#]]);
     scene.plumb("log p.toml prep").exits(0).prints(expect![[r#"
         sorting
@@ -195,4 +198,36 @@ fn there_is_no_colour_outside_a_terminal() {
     let scene = reruns::chain();
     let run = scene.plumb("run p.toml").exits(0);
     assert!(!run.stderr.contains('\u{1b}') && !run.raw.contains('\u{1b}'));
+}
+
+#[test]
+fn data_that_could_not_be_written_is_an_error_and_a_reader_that_left_is_none() {
+    let scene = reruns::chain();
+    let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let lost = scene.command("plan p.toml").stdout(full).output().unwrap();
+    scene.ended("plan p.toml > /dev/full", lost).exits(1).says(expect![[r#"
+        ---
+        error: cannot write to stdout: No space left on device (os error 28)
+    "#]]);
+    let mut closed = scene.command("plan p.toml").stdout(Stdio::piped()).spawn().unwrap();
+    drop(closed.stdout.take());
+    scene.wait("plan p.toml | true", closed).exits(0);
+}
+
+#[test]
+fn without_a_setting_the_cache_is_in_the_home_folder() {
+    let scene = reruns::chain();
+    let run = |line: &str, xdg: Option<&str>| {
+        let mut command = scene.command(line);
+        command.env_remove("PLUMB_CACHE").envs(xdg.map(|folder| ("XDG_CACHE_HOME", scene.path(folder))));
+        scene.ended(line, command.output().unwrap()).exits(0);
+        scene.executed()
+    };
+    assert_eq!(run("run p.toml", None), "count prep report");
+    assert!(scene.path("home/.cache/plumb/v1").is_dir());
+    assert_eq!(run("run p.toml", Some("xdg")), "count prep report");
+    assert!(scene.path("xdg/plumb/v1").is_dir());
+    assert_eq!(run("run p.toml --cache nearby", Some("xdg")), "count prep report");
+    assert!(scene.path("nearby/v1").is_dir());
+    assert_eq!(run("run p.toml --cache nearby", None), "");
 }

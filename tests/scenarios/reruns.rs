@@ -60,9 +60,9 @@ fn a_first_run_runs_everything_and_a_second_one_nothing() {
           start  report  no earlier result of this stage is known
            done  report  [TIME]
 
-          step           time  why
-          prep    ran  [TIME]  no earlier result of this stage is known
-          count   ran  [TIME]  no earlier result of this stage is known
+          step  time  why
+          prep  ran  [TIME]  no earlier result of this stage is known
+          count  ran  [TIME]  no earlier result of this stage is known
           report  ran  [TIME]  no earlier result of this stage is known
 
         ran 3 steps in [TIME]
@@ -141,10 +141,10 @@ fn changing_a_parameter_runs_its_stage_only_where_nothing_depends_on_it() {
           start  report  `argv[3]` is "rows", was "lines"
            done  report  [TIME]
 
-          step            time  why
+          step  time  why
           report  ran  [TIME]  `argv[3]` is "rows", was "lines"
-          count   1 hit  [TIME]  saved
-          prep    1 hit  [TIME]  saved
+          count  1 hit  [TIME]  saved
+          prep  1 hit  [TIME]  saved
 
         ran 1 step in [TIME], 2 hits saved [TIME]
     "#]]);
@@ -183,9 +183,9 @@ fn an_upstream_that_ran_again_to_the_same_bytes_stops_there() {
             hit  count  its inputs came out as before; saved [TIME]
             hit  report  its inputs came out as before; saved [TIME]
 
-          step                      time  why
-          prep    ran, same bytes  [TIME]  source `raw` has other content
-          count   1 hit  [TIME]  saved
+          step  time  why
+          prep  ran, same bytes  [TIME]  source `raw` has other content
+          count  1 hit  [TIME]  saved
           report  1 hit  [TIME]  saved
 
         ran 1 step in [TIME], 2 hits saved [TIME]
