@@ -4,6 +4,7 @@
 pub mod child;
 pub mod executor;
 pub mod local;
+mod needs;
 pub mod place;
 mod schedule;
 pub mod slots;

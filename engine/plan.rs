@@ -16,8 +16,9 @@ use plumb_cache::{ActionKey, ActionRecord, Artifact, Realisation, RecipeKey, Sto
 
 use crate::error::EngineError;
 use crate::event::{Cause, Event};
-use crate::graph::{Graph, Input, Reference, StepId};
+use crate::graph::{Graph, Input, Reference, Step, StepId};
 pub use facts::Facts;
+use rayon::prelude::*;
 
 /// How to plan.
 #[derive(Debug, Clone)]
@@ -95,16 +96,17 @@ pub fn plan_with(graph: &Graph, store: &Store, options: &PlanOptions, facts: Arc
 }
 
 fn check_names(graph: &Graph) -> Result<(), EngineError> {
-    for step in &graph.steps {
-        let inputs: Vec<&str> = step.inputs.keys().map(String::as_str).collect();
-        let outputs: Vec<&str> = step.outputs.iter().map(|output| output.name.as_str()).collect();
-        if let Some(problem) = step.kind.check_names(&step.params, &inputs, &outputs).first() {
-            let message = format!("stage `{}`, `with.{}`: {}", step.address.stage, problem.field, problem.message);
-            let hint = format!("inputs: {}; outputs: {}", listed(&inputs), listed(&outputs));
-            return Err(EngineError::Pipeline { message, hint: Some(hint) });
-        }
-    }
-    Ok(())
+    let wrong = graph.steps.par_iter().filter_map(wrong_name).find_first(|_| true);
+    wrong.map_or(Ok(()), Err)
+}
+
+fn wrong_name(step: &Step) -> Option<EngineError> {
+    let inputs: Vec<&str> = step.inputs.keys().map(String::as_str).collect();
+    let outputs: Vec<&str> = step.outputs.iter().map(|output| output.name.as_str()).collect();
+    let problem = step.kind.check_names(&step.params, &inputs, &outputs).into_iter().next()?;
+    let message = format!("stage `{}`, `with.{}`: {}", step.address.stage, problem.field, problem.message);
+    let hint = format!("inputs: {}; outputs: {}", listed(&inputs), listed(&outputs));
+    Some(EngineError::Pipeline { message, hint: Some(hint) })
 }
 
 fn listed(names: &[&str]) -> String {

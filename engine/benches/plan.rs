@@ -1,4 +1,4 @@
-//! What planning and running cost per step: `cargo bench -p plumb-engine --bench plan [STEPS]`. A chain and a
+//! What planning and running cost per step: `cargo bench -p plumb-engine --bench plan [STEPS [PLANS]]`. A chain and a
 //! layered graph of trivial `command` steps; the first run goes through an executor that writes the outputs itself,
 //! so that what remains is plumb's own work; then no-op plans of everything; then real processes.
 
@@ -78,7 +78,7 @@ fn timed<T>(what: &str, steps: usize, work: impl FnOnce() -> T) -> T {
     result
 }
 
-fn measure(name: &str, text: &str, steps: usize, executor: Option<Arc<dyn Executor>>) {
+fn measure(name: &str, text: &str, (steps, plans): (usize, usize), executor: Option<Arc<dyn Executor>>) {
     let folder = tempfile::tempdir_in(".").unwrap();
     let store = Store::open(folder.path(), StoreOptions::default()).unwrap();
     let graph = timed(&format!("{name}: load"), steps, || graph(text));
@@ -87,7 +87,7 @@ fn measure(name: &str, text: &str, steps: usize, executor: Option<Arc<dyn Execut
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     timed(&format!("{name}: cold plan"), steps, || plan(&graph, &store, &PlanOptions::default()).unwrap());
     timed(&format!("{name}: first run"), steps, || runtime.block_on(run(&graph, &store, &options, |_| {})).unwrap());
-    for _ in 0..3 {
+    for _ in 0..plans {
         let store = Store::open(folder.path(), StoreOptions::default()).unwrap();
         timed(&format!("{name}: no-op plan"), steps, || plan(&graph, &store, &PlanOptions::default()).unwrap());
     }
@@ -96,9 +96,10 @@ fn measure(name: &str, text: &str, steps: usize, executor: Option<Arc<dyn Execut
 }
 
 fn main() {
-    let steps = std::env::args().filter_map(|argument| argument.parse().ok()).next().unwrap_or(10_000);
-    measure("chain", &chain(steps), steps, Some(Arc::new(Writes)));
-    measure("layers", &layers(steps), steps, Some(Arc::new(Writes)));
-    measure("real processes, layers", &layers(200), 200, None);
-    measure("real processes, chain", &chain(200), 200, None);
+    let mut numbers = std::env::args().filter_map(|argument| argument.parse::<usize>().ok());
+    let size = (numbers.next().unwrap_or(10_000), numbers.next().unwrap_or(3));
+    measure("chain", &chain(size.0), size, Some(Arc::new(Writes)));
+    measure("layers", &layers(size.0), size, Some(Arc::new(Writes)));
+    measure("real processes, layers", &layers(200), (200, 3), None);
+    measure("real processes, chain", &chain(200), (200, 3), None);
 }

@@ -10,7 +10,6 @@
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,17 +19,15 @@ use tokio::sync::mpsc;
 
 use super::Teller;
 use super::executor::Executor;
-use super::place::{Origin, Wanted};
+use super::needs::Needs;
 use super::slots::{Held, Slots};
 use super::stop::{Stop, Urgency};
 use super::task::{Failure, Outcome, Task};
 use crate::error::EngineError;
 use crate::event::{Cause, Event};
 use crate::explain::Past;
-use crate::graph::{Graph, Input, Reference, Step, StepId};
-use crate::io::Branch;
+use crate::graph::{Graph, Reference, Step, StepId};
 use crate::key::Document;
-use crate::plan::facts::{pipeline_folder, source_path};
 use crate::plan::resolve::{self, Trouble};
 use crate::plan::{Facts, Plan, State, references, took};
 use crate::protocol::StepEvent;
@@ -119,6 +116,8 @@ pub(super) struct Scheduler<'a, 't, 's> {
     /// How many producers a step in `Want` still waits for.
     missing: Vec<usize>,
     dependents: BTreeMap<StepId, Vec<StepId>>,
+    /// Steps in `Want` that wait for nothing any more.
+    complete: BTreeSet<StepId>,
     ready: BTreeMap<StepId, Ready>,
     running: BTreeMap<StepId, Running>,
     slots: Slots,
@@ -142,6 +141,7 @@ impl<'a, 't, 's> Scheduler<'a, 't, 's> {
             phases: vec![Phase::Out; round.graph.steps.len()],
             missing: vec![0; round.graph.steps.len()],
             dependents: BTreeMap::new(),
+            complete: BTreeSet::new(),
             ready: BTreeMap::new(),
             running: BTreeMap::new(),
             slots,
@@ -184,22 +184,23 @@ impl<'a, 't, 's> Scheduler<'a, 't, 's> {
         let mut stopping = self.round.stop.listen();
         let failed_before: Vec<StepId> = self.round.failed_before.iter().copied().collect();
         for id in failed_before {
-            self.give_up_on(id)?;
+            self.give_up_on(id);
         }
-        for index in 0..self.phases.len() {
-            if self.phases[index] == Phase::Want && self.missing[index] == 0 {
-                self.make_ready(StepId(index))?;
-            }
-        }
+        let complete = |index: &usize| self.phases[*index] == Phase::Want && self.missing[*index] == 0;
+        self.complete = (0..self.phases.len()).filter(complete).map(StepId).collect();
         loop {
+            self.settle()?;
             self.start_what_can()?;
+            if !self.complete.is_empty() {
+                continue;
+            }
             if self.running.is_empty() && (self.ready.is_empty() || !self.may_start()) {
                 break;
             }
             self.teller.flush();
             let held = self.may_start() && self.ready.values().any(|ready| ready.holder.is_some());
             tokio::select! {
-                Some(message) = self.receive.recv() => self.take(message)?,
+                Some(message) = self.receive.recv() => self.take(message),
                 _ = stopping.changed() => {}
                 () = tokio::time::sleep(HELD_TICK), if held => {}
             }
@@ -219,6 +220,16 @@ impl<'a, 't, 's> Scheduler<'a, 't, 's> {
         self.round.graph.step(id).address.to_string()
     }
 
+    /// Every step whose inputs are made: hits make others complete, so this goes on until none is left.
+    fn settle(&mut self) -> Result<(), EngineError> {
+        while let Some(id) = self.complete.pop_first() {
+            if self.phases[id.0] == Phase::Want {
+                self.make_ready(id)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Want -> Ready, or straight to Done if the action is in the cache.
     fn make_ready(&mut self, id: StepId) -> Result<(), EngineError> {
         let graph = self.round.graph;
@@ -226,9 +237,13 @@ impl<'a, 't, 's> Scheduler<'a, 't, 's> {
         let record_of = |producer: StepId| records.get(&producer).cloned();
         let (action, document) = match resolve::action(graph, self.round.store, &self.facts, id, record_of) {
             Ok(keyed) => keyed,
-            Err(Trouble::Lost { .. }) => return self.defer(id),
+            Err(Trouble::Lost { .. }) => {
+                self.defer(id);
+                return Ok(());
+            }
             Err(Trouble::Error(error @ EngineError::Pipeline { .. })) => {
-                return self.fail(id, error.to_string(), error.hint(), None, Duration::ZERO);
+                self.fail(id, error.to_string(), error.hint(), None, Duration::ZERO);
+                return Ok(());
             }
             Err(Trouble::Error(error)) => return Err(error),
         };
@@ -292,39 +307,38 @@ impl<'a, 't, 's> Scheduler<'a, 't, 's> {
         let saved = took(&record);
         self.report.late_hits.insert(id);
         self.teller.tell(&Event::Hit { step: record.step.clone(), saved, after_inputs: true });
-        self.done(id, record)
+        self.done(id, record);
+        Ok(())
     }
 
-    fn done(&mut self, id: StepId, record: ActionRecord) -> Result<(), EngineError> {
+    fn done(&mut self, id: StepId, record: ActionRecord) {
         self.phases[id.0] = Phase::Done;
         self.chosen.insert(record.recipe, record.realisation());
         self.report.records.insert(id, Arc::new(record));
         for dependent in self.dependents.get(&id).cloned().unwrap_or_default() {
-            self.one_less(dependent)?;
+            self.one_less(dependent);
         }
-        Ok(())
     }
 
-    fn one_less(&mut self, id: StepId) -> Result<(), EngineError> {
+    fn one_less(&mut self, id: StepId) {
         self.missing[id.0] = self.missing[id.0].saturating_sub(1);
-        if self.missing[id.0] == 0 && self.phases[id.0] == Phase::Want { self.make_ready(id) } else { Ok(()) }
+        if self.missing[id.0] == 0 && self.phases[id.0] == Phase::Want {
+            self.complete.insert(id);
+        }
     }
 
     /// Ready -> Running for what slots and claims allow, in the graph's order.
     fn start_what_can(&mut self) -> Result<(), EngineError> {
-        // A hit or a failure found on the way makes others ready, and nobody would wake the loop for them. They depend
-        // on it, so they stand behind it: asking for the next one meets them too.
-        let mut tried = Bound::Unbounded;
-        while let Some(id) = self.ready.range((tried, Bound::Unbounded)).map(|(id, _)| *id).next() {
-            tried = Bound::Excluded(id);
-            if !self.may_start() {
+        let ids: Vec<StepId> = self.ready.keys().copied().collect();
+        for id in ids {
+            if !self.may_start() || self.slots.none_left() {
                 break;
             }
             let run = &self.round.graph.step(id).run;
             if let Some(why) = self.slots.never(run) {
                 self.ready.remove(&id);
                 let hint = Some("lower `run.gpu`, or run it where there are more".to_string());
-                self.fail(id, why, hint, None, Duration::ZERO)?;
+                self.fail(id, why, hint, None, Duration::ZERO);
                 continue;
             }
             let Some(slots) = self.slots.take(run) else { continue };
@@ -388,13 +402,19 @@ impl<'a, 't, 's> Scheduler<'a, 't, 's> {
 
     fn task(&self, id: StepId, ready: &Ready, gpus: Vec<u32>, claim: Claim) -> Task {
         let step = self.round.graph.step(id);
+        let needs = Needs {
+            graph: self.round.graph,
+            store: self.round.store,
+            facts: &self.facts,
+            records: &self.report.records,
+        };
         Task {
             kind: step.kind.clone(),
             params: step.params.clone(),
             outputs: step.outputs.clone(),
             run: step.run.clone(),
-            inputs: step.inputs.iter().filter_map(|(name, input)| Some((name.clone(), self.wanted(input)?))).collect(),
-            files: self.listed_files(step),
+            inputs: needs.inputs(step),
+            files: needs.listed_files(step),
             draft: ready.draft.clone(),
             fresh: self.round.fresh.contains(&id),
             gpus,
@@ -404,96 +424,41 @@ impl<'a, 't, 's> Scheduler<'a, 't, 's> {
         }
     }
 
-    fn listed_files(&self, step: &Step) -> Vec<(String, PathBuf, plumb_cache::Artifact)> {
-        let folder = pipeline_folder(self.round.graph);
-        let files = step.kind.observes(&step.params).files.into_iter();
-        files
-            .filter_map(|name| {
-                let path = folder.join(&name);
-                let artifact = *self.facts.files.get(&path)?;
-                Some((name, path, artifact))
-            })
-            .collect()
-    }
-
-    fn wanted(&self, input: &Input) -> Option<Wanted> {
-        match input {
-            Input::One(reference) => self.origin(reference).map(Wanted::One),
-            Input::Gathered { branches, .. } => {
-                let branches = branches.iter().map(|branch| {
-                    let told = Branch {
-                        stage: branch.stage.clone(),
-                        labels: branch.labels.clone(),
-                        baseline: branch.baseline,
-                        path: None,
-                    };
-                    (told, self.origin(&branch.reference))
-                });
-                Some(Wanted::Gathered(branches.collect()))
-            }
-        }
-    }
-
-    fn origin(&self, reference: &Reference) -> Option<Origin> {
-        if let Reference::Source { source, subpath } = reference {
-            let name = self.round.graph.source(*source).name.clone();
-            let path = source_path(self.round.graph, &(*source, subpath.clone()));
-            return Some(Origin::Source { name, path, artifact: self.facts.source(*source, subpath) });
-        }
-        let record_of = |producer: StepId| self.report.records.get(&producer).cloned();
-        let found = resolve::artifact(self.round.graph, self.round.store, &self.facts, reference, record_of);
-        // The key was made from the same artifact a moment ago, so it resolves, or is marked as missing.
-        found.ok().flatten().map(Origin::Cache)
-    }
-
-    fn take(&mut self, message: Message) -> Result<(), EngineError> {
+    fn take(&mut self, message: Message) {
         let (id, outcome) = match message {
             Message::Said(id, event) => {
                 let step = self.address(id);
                 self.teller.tell(&Event::Step { step, event });
-                return Ok(());
+                return;
             }
             Message::Ended(id, outcome) => (id, outcome),
         };
-        let Some(Running { slots, ready }) = self.running.remove(&id) else { return Ok(()) };
+        let Some(Running { slots, ready }) = self.running.remove(&id) else { return };
         self.slots.give_back(slots);
         match outcome {
             Outcome::Made(record, took) => self.made(id, *record, ready.before, took),
             Outcome::InputGone => self.defer(id),
-            Outcome::Broken(error) => {
-                self.broken(error);
-                Ok(())
-            }
-            Outcome::Failed(failure) if failure.stopped => {
-                self.skip(id, "stopped");
-                Ok(())
-            }
+            Outcome::Broken(error) => self.broken(error),
+            Outcome::Failed(failure) if failure.stopped => self.skip(id, "stopped"),
             Outcome::Failed(failure) if self.retries(id, &ready, &failure) => {
                 let (step, attempt) = (ready.draft.step.clone(), ready.attempt);
                 self.teller.tell(&Event::Retried { step, error: failure.error, attempt });
                 self.phases[id.0] = Phase::Ready;
                 self.ready.insert(id, Ready { attempt: attempt + 1, ..ready });
-                Ok(())
             }
             Outcome::Failed(Failure { error, hint, took, .. }) => {
                 let log = self.teller.log_of(&ready.draft.step);
                 let log = log.exists().then(|| log.display().to_string());
-                self.fail(id, error, hint, log, took)
+                self.fail(id, error, hint, log, took);
             }
         }
     }
 
-    fn made(
-        &mut self,
-        id: StepId,
-        record: ActionRecord,
-        before: Option<Digest>,
-        took: Duration,
-    ) -> Result<(), EngineError> {
+    fn made(&mut self, id: StepId, record: ActionRecord, before: Option<Digest>, took: Duration) {
         let unchanged = before.is_some_and(|before| before == record.result_digest());
         self.report.ran.insert(id);
         self.teller.tell(&Event::Finished { step: record.step.clone(), took, unchanged });
-        self.done(id, record)
+        self.done(id, record);
     }
 
     fn retries(&self, id: StepId, ready: &Ready, failure: &Failure) -> bool {
@@ -509,48 +474,39 @@ impl<'a, 't, 's> Scheduler<'a, 't, 's> {
         self.broken.get_or_insert(error);
     }
 
-    fn defer(&mut self, id: StepId) -> Result<(), EngineError> {
+    fn defer(&mut self, id: StepId) {
         self.phases[id.0] = Phase::Deferred;
         self.report.deferred = true;
-        Ok(())
     }
 
-    fn fail(
-        &mut self,
-        id: StepId,
-        error: String,
-        hint: Option<String>,
-        log: Option<String>,
-        took: Duration,
-    ) -> Result<(), EngineError> {
+    fn fail(&mut self, id: StepId, error: String, hint: Option<String>, log: Option<String>, took: Duration) {
         let step = self.address(id);
         self.teller.tell(&Event::Failed { step, error, hint, log, took });
         if !self.round.keep_going {
             self.halted_by = Some(id);
         }
-        self.give_up_on(id)
+        self.give_up_on(id);
     }
 
-    /// Failed; what depends on it is skipped, unless it only marks what is missing.
-    fn give_up_on(&mut self, id: StepId) -> Result<(), EngineError> {
+    /// Failed; what depends on it is skipped, and what depends on that, but for who only marks what is missing.
+    fn give_up_on(&mut self, id: StepId) {
         self.phases[id.0] = Phase::Failed;
         self.report.failed.insert(id);
-        self.without(id, &self.address(id))
-    }
-
-    fn without(&mut self, id: StepId, because: &str) -> Result<(), EngineError> {
-        for dependent in self.dependents.get(&id).cloned().unwrap_or_default() {
-            if self.phases[dependent.0] != Phase::Want {
-                continue;
-            }
-            if tolerates(self.round.graph.step(dependent), id) {
-                self.one_less(dependent)?;
-            } else {
-                self.skip(dependent, because);
-                self.without(dependent, because)?;
+        let because = self.address(id);
+        let mut gone = vec![id];
+        while let Some(missing) = gone.pop() {
+            for dependent in self.dependents.get(&missing).cloned().unwrap_or_default() {
+                if self.phases[dependent.0] != Phase::Want {
+                    continue;
+                }
+                if tolerates(self.round.graph.step(dependent), missing) {
+                    self.one_less(dependent);
+                } else {
+                    self.skip(dependent, &because);
+                    gone.push(dependent);
+                }
             }
         }
-        Ok(())
     }
 
     fn skip(&mut self, id: StepId, because: &str) {

@@ -33,6 +33,11 @@ impl Slots {
         (run.gpu > self.gpus).then(|| format!("the step asks for {} GPUs, this machine offers {}", run.gpu, self.gpus))
     }
 
+    /// Whether no step can start, since each takes a CPU.
+    pub fn none_left(&self) -> bool {
+        self.free_cpus == 0
+    }
+
     /// Takes what a step asks for. One that asks for more CPUs than there are gets all of them.
     pub fn take(&mut self, run: &RunSettings) -> Option<Held> {
         let cpus = run.cpu.clamp(1, self.cpus);

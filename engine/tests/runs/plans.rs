@@ -1,8 +1,14 @@
 //! What re-runs and what does not.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use expect_test::expect;
+use plumb_engine::execute::Stop;
+use plumb_engine::execute::executor::{Ending, Executor, How, Launch};
 use plumb_engine::explain::why;
 use plumb_engine::graph::StepId;
+use plumb_engine::protocol::StepEvent;
 
 use crate::house::House;
 
@@ -163,4 +169,42 @@ fn fresh_runs_a_step_whose_result_is_there() {
         hit report
         ran 0, 3 hits, 0 failed, 0 skipped"#]]
     .assert_eq(&house.run_graph(&graph).told());
+}
+
+/// Writes `x` to the file that the last argument names, and starts nothing.
+struct Writes;
+
+impl Executor for Writes {
+    fn run(&self, launch: &Launch, _: &Stop, _: &mut dyn FnMut(StepEvent)) -> Ending {
+        let how = match launch.arguments.last() {
+            Some(out) => std::fs::write(out, "x").map_or(How::Exited(1), |()| How::Exited(0)),
+            None => How::Exited(1),
+        };
+        Ending { how, wall: Duration::ZERO, cpu: Duration::ZERO, peak_memory_bytes: 0 }
+    }
+}
+
+#[test]
+fn a_long_chain_is_skipped_and_cut_off_without_running_out_of_stack() {
+    let mut house = House::new();
+    house.options.executor = Arc::new(Writes);
+    let steps = 1000;
+    let chain = |first: &str| {
+        let mut text = format!(
+            "schema = 1\n[pipeline]\nname = \"demo\"\ngoal = [\"s{steps}\"]\n\
+             [stage.s0]\nuses = \"command\"\noutputs.x = \"x\"\nwith.argv = {first}\n"
+        );
+        for index in 1..=steps {
+            text += &format!(
+                "[stage.s{index}]\nuses = \"command\"\noutputs.x = \"x\"\ninputs.x = \"s{}.x\"\n\
+                 with.argv = [\"w\", \"{index}\", \"{{out:x}}\"]\n",
+                index - 1
+            );
+        }
+        text
+    };
+    assert_eq!(house.run(&chain("[\"fails\"]")).summary.skipped.len(), steps);
+    assert_eq!(house.run(&chain("[\"w\", \"{out:x}\"]")).summary.ran.len(), steps + 1);
+    let ran = house.run(&chain("[\"w\", \"other\", \"{out:x}\"]"));
+    assert_eq!((ran.summary.ran.len(), ran.summary.hits()), (1, steps));
 }

@@ -1,0 +1,65 @@
+//! What a step needs in its scratch folder, found from the graph and the results made so far. Lays out nothing.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use plumb_cache::{ActionRecord, Artifact, Store};
+
+use super::place::{Origin, Wanted};
+use crate::graph::{Graph, Input, Reference, Step, StepId};
+use crate::io::Branch;
+use crate::plan::Facts;
+use crate::plan::facts::{pipeline_folder, source_path};
+use crate::plan::resolve;
+
+/// Where needs are looked up.
+pub(super) struct Needs<'a> {
+    pub(super) graph: &'a Graph,
+    pub(super) store: &'a Store,
+    pub(super) facts: &'a Facts,
+    /// The result of every step that has one.
+    pub(super) records: &'a BTreeMap<StepId, Arc<ActionRecord>>,
+}
+
+impl Needs<'_> {
+    /// Every input of a step whose producers are done (or failed, where only a mark is asked for).
+    pub(super) fn inputs(&self, step: &Step) -> BTreeMap<String, Wanted> {
+        step.inputs.iter().filter_map(|(name, input)| Some((name.clone(), self.wanted(input)?))).collect()
+    }
+
+    fn wanted(&self, input: &Input) -> Option<Wanted> {
+        let branches = match input {
+            Input::One(reference) => return self.origin(reference).map(Wanted::One),
+            Input::Gathered { branches, .. } => branches.iter(),
+        };
+        let branches = branches.map(|branch| {
+            let (stage, labels) = (branch.stage.clone(), branch.labels.clone());
+            (Branch { stage, labels, baseline: branch.baseline, path: None }, self.origin(&branch.reference))
+        });
+        Some(Wanted::Gathered(branches.collect()))
+    }
+
+    fn origin(&self, reference: &Reference) -> Option<Origin> {
+        if let Reference::Source { source, subpath } = reference {
+            let name = self.graph.source(*source).name.clone();
+            let path = source_path(self.graph, &(*source, subpath.clone()));
+            return Some(Origin::Source { name, path, artifact: self.facts.source(*source, subpath) });
+        }
+        let record_of = |producer: StepId| self.records.get(&producer).cloned();
+        let found = resolve::artifact(self.graph, self.store, self.facts, reference, record_of);
+        // The key was made from the same artifact a moment ago, so it resolves, or is marked as missing.
+        found.ok().flatten().map(Origin::Cache)
+    }
+
+    /// Listed files: name, place, digest in the key.
+    pub(super) fn listed_files(&self, step: &Step) -> Vec<(String, PathBuf, Artifact)> {
+        let folder = pipeline_folder(self.graph);
+        let place = |name: String| {
+            let path = folder.join(&name);
+            let artifact = *self.facts.files.get(&path)?;
+            Some((name, path, artifact))
+        };
+        step.kind.observes(&step.params).files.into_iter().filter_map(place).collect()
+    }
+}
