@@ -7,6 +7,7 @@ mod house;
 mod plans;
 mod programs;
 mod together;
+mod versions;
 #[path = "../../examples/worker.rs"]
 #[allow(dead_code, reason = "only its registry is used here")]
 mod worker;
