@@ -96,10 +96,10 @@ async fn listen(stop: Stop, printer: Printer) {
             _ = terminate.recv() => {}
             _ = hangup.recv() => {}
         }
-        stop.ask();
         let told =
             if asked { "killing the running steps" } else { "stopping the running steps; Ctrl-C again kills them" };
         printer.note(told);
+        stop.ask();
         asked = true;
     }
 }

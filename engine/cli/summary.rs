@@ -118,7 +118,7 @@ impl Summary {
     fn line(&self) -> String {
         let hits: usize = self.hits.values().map(|(number, _)| number).sum();
         let ran = match self.ran.len() {
-            0 if self.failures.is_empty() => "nothing to run".to_owned(),
+            0 if self.failures.is_empty() && self.skipped.is_empty() => "nothing to run".to_owned(),
             number => format!("ran {}", units::plural(number, "step")),
         };
         let mut told = vec![match self.done {

@@ -7,6 +7,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
+use expect_test::expect;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
@@ -194,6 +195,16 @@ fn ctrl_c_stops_the_run_and_leaves_no_child() {
     let (scene, child, pids) = hanging("cat $HOME/gate &");
     signal(&child, Signal::INT);
     let stopped = scene.wait("run p.toml (interrupted)", child);
+    expect![[r#"
+           plan  2 steps  0 in the cache, 1 to run, 1 may run
+          start  hang  no earlier result of this stage is known
+        stopping the running steps; Ctrl-C again kills them
+        skipped  hang  the run was stopped
+        skipped  next  the run was stopped
+
+        ran 0 steps in [TIME], 2 skipped
+    "#]]
+    .assert_eq(&stopped.stderr);
     assert_stopped(&scene, stopped, &pids);
 }
 
