@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use regex::Regex;
 use serde_json::Value;
 
 const PRINTER: &str = "engine/cli/printer.rs";
@@ -29,15 +30,25 @@ fn sources() -> BTreeMap<String, String> {
 
 /// The code of the product: tests, benches and build scripts apart.
 fn product() -> BTreeMap<String, Vec<String>> {
+    let tests: BTreeSet<String> = sources().iter().flat_map(|(path, text)| test_modules(path, text)).collect();
     let is_test = |path: &str| {
         let names: Vec<&str> = path.split('/').collect();
-        names.iter().any(|name| matches!(*name, "tests" | "benches" | "examples" | "tests.rs" | "build.rs"))
+        tests.contains(path)
+            || names.iter().any(|name| matches!(*name, "tests" | "benches" | "examples" | "tests.rs" | "build.rs"))
     };
     let code = |(path, text): (String, String)| {
         let tokens = source::code(&text).unwrap_or_else(|error| panic!("{path}: {error}"));
         (path, tokens)
     };
     sources().into_iter().filter(|(path, _)| !is_test(path)).map(code).collect()
+}
+
+/// The files that a file declares as `#[cfg(test)] mod NAME;`.
+fn test_modules(path: &str, text: &str) -> Vec<String> {
+    let root = path.trim_end_matches(".rs");
+    let folder = root.strip_suffix("/lib").or_else(|| root.strip_suffix("/main")).unwrap_or(root);
+    let declared = Regex::new(r"#\[cfg\(test\)\]\s*(?:pub(?:\(crate\))?\s+)?mod (\w+);").unwrap();
+    declared.captures_iter(text).map(|found| format!("{folder}/{}.rs", &found[1])).collect()
 }
 
 /// Fails with every place at once.
