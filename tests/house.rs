@@ -234,3 +234,19 @@ fn a_code_map_is_read_with_its_indents() {
         expected
     );
 }
+
+/// A crate anywhere below may turn on serde_json's `arbitrary_precision` for the whole build; numbers inside tagged
+/// types (the step protocol, `with.meta`) then no longer read. Fails in `cargo test --workspace` when one does.
+#[test]
+fn no_crate_below_changes_how_numbers_are_read() {
+    #[derive(Debug, PartialEq, serde::Deserialize)]
+    #[serde(tag = "kind")]
+    enum Tagged {
+        Overlap { threshold: f64 },
+    }
+    let read = serde_json::from_str::<Tagged>(r#"{"kind": "Overlap", "threshold": 0.3}"#);
+    assert_eq!(
+        read.expect("see `cargo tree --workspace -e features -i serde_json`"),
+        Tagged::Overlap { threshold: 0.3 }
+    );
+}
