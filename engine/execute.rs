@@ -3,6 +3,7 @@
 
 pub mod child;
 pub mod executor;
+mod guardian;
 pub mod local;
 mod needs;
 pub mod place;
@@ -65,7 +66,7 @@ impl Default for RunOptions {
             stop: Stop::default(),
             command: Vec::new(),
             own_program: None,
-            executor: Arc::new(local::Local),
+            executor: Arc::new(local::Local::default()),
         }
     }
 }

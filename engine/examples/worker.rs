@@ -1,10 +1,16 @@
-//! A small worker for the engine's own tests: one kind of the house, run by `worker __step SCRATCH`.
+//! A small program for the engine's own tests: one kind of the house, run by `worker __step SCRATCH`, and a runner that
+//! can be killed, `worker run FILE CACHE`.
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
+use plumb_cache::{Store, StoreOptions};
+use plumb_engine::command::Command;
 use plumb_engine::execute::child::step_main;
+use plumb_engine::execute::{RunOptions, run};
 use plumb_engine::io::Io;
+use plumb_engine::pipeline::{Selection, load};
 use plumb_engine::stage::{Declare, Determinism, InputSpec, OutputSpec, Registry, Stage, StageError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -46,13 +52,23 @@ impl Stage for Upper {
 
 /// The kinds that the tests use.
 pub fn registry() -> Registry {
-    Registry::default().with::<Upper>()
+    Registry::default().with::<Upper>().insert(Arc::new(Command::default()))
+}
+
+/// A runner that a test can kill.
+fn run_file(file: &Path, cache: &Path) -> ExitCode {
+    let graph = load(file, &registry(), &Selection::default()).expect("the test's pipeline is right");
+    let store = Store::open(cache, StoreOptions::default()).expect("the test's cache opens");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
+    let summary = runtime.block_on(run(&graph, &store, &RunOptions::default(), |_| {}));
+    summary.map_or(ExitCode::FAILURE, |summary| ExitCode::from(summary.class().code()))
 }
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
     match &arguments[..] {
         [_, step, scratch] if step == "__step" => step_main(&registry(), Path::new(scratch)),
+        [_, run, file, cache] if run == "run" => run_file(Path::new(file), Path::new(cache)),
         _ => ExitCode::FAILURE,
     }
 }

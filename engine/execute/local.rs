@@ -1,17 +1,21 @@
 //! The local machine as an executor: one child process in a process group of its own, followed until its end. The
-//! child dies with the runner even if that is killed (`PR_SET_PDEATHSIG`), and takes its group with it when it ends.
+//! child dies with the runner even if that is killed (`PR_SET_PDEATHSIG`; its own children by the guardian), and takes
+//! its group with it when it ends.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
+use std::os::fd::RawFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group};
 
 use super::executor::{Ending, Environment, Executor, How, Launch};
+use super::guardian::{Guardian, announce};
 use super::stop::{Stop, Urgency};
 use crate::clock::Stopwatch;
 use crate::plan::facts::close_environment;
@@ -23,18 +27,33 @@ const TICK: Duration = Duration::from_millis(100);
 const GRACE: Duration = Duration::from_secs(10);
 
 /// Runs steps on this machine.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Local;
+#[derive(Debug, Clone, Default)]
+pub struct Local {
+    /// Started with the first step; `None` inside where there is no shell.
+    guardian: Arc<OnceLock<Option<Guardian>>>,
+}
+
+impl Local {
+    fn guardian_pipe(&self) -> Option<RawFd> {
+        self.guardian.get_or_init(Guardian::start).as_ref()?.pipe()
+    }
+
+    fn let_go(&self, child: Pid) {
+        if let Some(Some(guardian)) = self.guardian.get() {
+            guardian.let_go(child);
+        }
+    }
+}
 
 impl Executor for Local {
     fn run(&self, launch: &Launch, stop: &Stop, told: &mut dyn FnMut(StepEvent)) -> Ending {
         let watch = Stopwatch::start();
         let nothing = |how| Ending { how, wall: watch.elapsed(), cpu: Duration::ZERO, peak_memory_bytes: 0 };
-        let child = match spawn(launch) {
+        let child = match spawn(launch, self.guardian_pipe()) {
             Ok(child) => child,
             Err(why) => return nothing(How::NotStarted(why)),
         };
-        let ended = wait_aside(child);
+        let ended = wait_aside(self.clone(), child);
         let mut events = Follower::new(&launch.events);
         let mut end = None;
         let mut asked: Option<Duration> = None;
@@ -72,7 +91,7 @@ fn signal(child: Pid, signal: Signal) {
     let _ = kill_process_group(child, signal);
 }
 
-fn spawn(launch: &Launch) -> Result<Pid, String> {
+fn spawn(launch: &Launch, guardian: Option<RawFd>) -> Result<Pid, String> {
     let log = File::options().create(true).append(true).open(&launch.log);
     let log = log.map_err(|error| format!("open the log `{}`: {error}", launch.log.display()))?;
     let errors = log.try_clone().map_err(|error| format!("open the log `{}`: {error}", launch.log.display()))?;
@@ -86,26 +105,29 @@ fn spawn(launch: &Launch) -> Result<Pid, String> {
         let indices: Vec<String> = gpus.iter().map(u32::to_string).collect();
         command.env("CUDA_VISIBLE_DEVICES", indices.join(","));
     }
-    die_with_runner(&mut command);
+    die_with_runner(&mut command, guardian);
     let child = command.spawn().map_err(|error| format!("start `{}`: {error}", launch.program.display()))?;
     Pid::from_raw(child.id().cast_signed()).ok_or_else(|| "it has no process number".into())
 }
 
 /// The signal is tied to the thread that starts the child: the one that follows it to its end.
 #[cfg(target_os = "linux")]
-fn die_with_runner(command: &mut Command) {
+fn die_with_runner(command: &mut Command, guardian: Option<RawFd>) {
     let runner = rustix::process::getpid();
     let bind = move || {
         rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+        if let Some(pipe) = guardian {
+            announce(pipe, rustix::process::getpid());
+        }
         // The runner may have died before the call: then nobody would kill the child.
         if rustix::process::getppid() == Some(runner) { Ok(()) } else { Err(rustix::io::Errno::SRCH.into()) }
     };
-    // SAFETY: between fork and exec the closure only makes two system calls; it allocates nothing and takes no lock.
+    // SAFETY: between fork and exec the closure only makes a few system calls; it allocates nothing and takes no lock.
     unsafe { command.pre_exec(bind) };
 }
 
 #[cfg(not(target_os = "linux"))]
-fn die_with_runner(_command: &mut Command) {}
+fn die_with_runner(_command: &mut Command, _guardian: Option<RawFd>) {}
 
 struct Exit {
     status: i32,
@@ -113,13 +135,14 @@ struct Exit {
 }
 
 /// Waits for a child on a thread of its own, so that its end is noticed at once.
-fn wait_aside(child: Pid) -> mpsc::Receiver<Exit> {
+fn wait_aside(local: Local, child: Pid) -> mpsc::Receiver<Exit> {
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
         // Until it is reaped the child's number stands for its group, so what it left behind can be ended safely.
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
         while matches!(rustix::process::waitid(WaitId::Pid(child), options), Err(rustix::io::Errno::INTR)) {}
         signal(child, Signal::KILL);
+        local.let_go(child);
         if let Some(exit) = reap(child) {
             // The receiver is gone only if the runner is.
             let _ = sender.send(exit);

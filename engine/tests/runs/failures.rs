@@ -131,7 +131,7 @@ impl Executor for StopsIt {
 #[test]
 fn a_stopped_run_ends_its_children_and_skips_the_rest() {
     let mut house = House::new();
-    house.options.executor = Arc::new(StopsIt(Local));
+    house.options.executor = Arc::new(StopsIt(Local::default()));
     let text = pipeline(&[
         step("slow", "with.argv = [\"sleep\", \"600\"]"),
         step("after", "inputs.x = \"slow.out\"\nwith.argv = [\"cp\", \"{in:x}\", \"{out:out}\"]"),

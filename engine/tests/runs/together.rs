@@ -1,4 +1,7 @@
-//! Several runners, and several results of one recipe.
+//! Several runners, a killed one, and several results of one recipe.
+
+use std::fs;
+use std::process::Command;
 
 use expect_test::expect;
 use plumb_cache::{Claimed, Store, StoreOptions};
@@ -114,4 +117,27 @@ fn a_hit_that_stands_on_another_draw_than_the_run_is_run_again() {
     .assert_eq(&ran.told());
     let (left, right) = (house.output(&text, "left", "y"), house.output(&text, "right", "y"));
     assert_eq!(left.lines().next(), right.lines().next());
+}
+
+#[test]
+fn what_a_step_has_started_dies_with_a_runner_that_is_killed() {
+    let house = House::new();
+    let alive = house.path("alive");
+    assert!(Command::new("mkfifo").arg(&alive).status().unwrap().success());
+    let text = format!(
+        "schema = 1\n[stage.launch]\nuses = \"command\"\noutputs.x = \"x\"\n\
+         with.argv = [\"sh\", \"-c\", \"(sleep 60; echo survived) > {} & wait\"]\n",
+        alive.display()
+    );
+    house.write("demo.toml", &text);
+    let worker = house.options.own_program.clone().unwrap();
+    let mut runner =
+        Command::new(worker).arg("run").arg(house.path("demo.toml")).arg(house.path("cache")).spawn().unwrap();
+    // Opening waits for the step's own child to open it; reading ends when the last of them is dead.
+    let mut pipe = fs::File::open(&alive).unwrap();
+    runner.kill().unwrap();
+    runner.wait().unwrap();
+    let mut said = String::new();
+    std::io::Read::read_to_string(&mut pipe, &mut said).unwrap();
+    assert_eq!(said, "");
 }
