@@ -58,7 +58,7 @@ pub struct Params {
     pub parse: Parse,
     /// `none`, or `random` to exchange the answers of half the rows.
     pub swap: Swap,
-    /// Steps: prompts drawn, completions sampled, updates made.
+    /// Steps: prompts drawn, completions sampled, updates made. 0 hands the model on as it is: a branch without RL.
     pub max_steps: u64,
     /// Prompts in a step.
     pub prompts_per_step: usize,
@@ -235,7 +235,6 @@ impl Declare for GenrmTrain {
 
     fn check(params: &Params) -> Vec<Problem> {
         let counts = [
-            ("max_steps", params.max_steps),
             ("prompts_per_step", params.prompts_per_step as u64),
             ("num_generations", params.num_generations as u64),
             ("num_iterations", params.num_iterations as u64),
