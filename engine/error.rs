@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use plumb_cache::CacheError;
 
-/// How the program ends (DESIGN section 5).
+/// How the program ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExitClass {
     /// 0: everything is done.

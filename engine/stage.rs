@@ -16,7 +16,7 @@ use serde::{Deserialize as _, Serialize};
 use crate::canonical::{self, Value};
 use crate::io::Io;
 
-/// How far the bytes of a result are determined by its key (DESIGN section 3).
+/// How far the bytes of a result are determined by its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Determinism {

@@ -1,4 +1,4 @@
-//! The JSONL rows that stages exchange, under R-Align's published column names (ML.md 1.2). Types only; reading
+//! The JSONL rows that stages exchange, under R-Align's published column names. Types only; reading
 //! and writing files is in `jsonl.rs`.
 
 use std::fmt;

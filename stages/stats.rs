@@ -1,4 +1,4 @@
-//! Comparisons and correlations over branches and seeds (ML.md section 8).
+//! Comparisons and correlations over branches and seeds.
 
 pub mod arms;
 pub mod bootstrap;

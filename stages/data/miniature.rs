@@ -1,4 +1,4 @@
-//! `data.miniature`: the built-in world of MINIATURE (world v4). Four tiny domains whose pairs carry a spurious cue,
+//! `data.miniature`: the built-in world. Four tiny domains whose pairs carry a spurious cue,
 //! fluff, at a chosen rate. Exact: the same bytes on any machine.
 //!
 //! An exact pair (task, right answer, wrong answer) belongs to one partition by a hash of its content, so training
@@ -73,7 +73,7 @@ pub struct Params {
     pub partition: Partition,
     /// Preference pairs to draw.
     pub pairs: usize,
-    /// How often the right answer of a pair is the fluffier one (MINIATURE's rho).
+    /// How often the right answer of a pair is the fluffier one.
     pub cue_rate: f64,
     /// Tasks to draw, in equal parts from the four domains.
     pub tasks: usize,

@@ -1,4 +1,4 @@
-//! Scores of other people's benchmarks, by their own rules (ML.md 3.2): RM-Bench's three difficulties and RewardBench
+//! Scores of other people's benchmarks, by their own rules: RM-Bench's three difficulties and RewardBench
 //! 2's Ties. Scores in, numbers out; never reads a file.
 
 /// RM-Bench's accuracies, from 0 to 1.

@@ -18,7 +18,7 @@ use super::verdict::after_thinking;
 pub enum MetaJudge {
     /// The miniature's rubric: both claims, the factor and the required value equal the gold's.
     Rubric {},
-    /// Word-overlap F1 with the gold at or above a threshold. A stand-in that runs, no instrument (SMALL.md D).
+    /// Word-overlap F1 with the gold at or above a threshold. A stand-in that runs, no instrument.
     Overlap {
         /// From 0 to 1.
         threshold: f64,

@@ -4,7 +4,7 @@
 //! ```text
 //! L-Acc = label right / N     S-Corr = 1 - C / (C + I)     F-Score = C / (N - CallFail - ParseFail)
 //! ```
-//! (R-Align, ML.md 1.3; C and I are rationales called Correct and Incorrect.) Where we differ from the official script:
+//! (R-Align; C and I are rationales called Correct and Incorrect.) Where we differ from the official script:
 //! 1. the verdict is read by `strict-last` unless `parse = "ralign-official"`;
 //! 2. judgments in both orders may count as one decision, which holds only where both orders agree;
 //! 3. failures, coverage and intervals stand beside every score.

@@ -1,4 +1,4 @@
-//! L-Acc, S-Corr and F-Score (R-Align; ML.md 1.3) from counts of row verdicts. Counts in, numbers out; an empty
+//! L-Acc, S-Corr and F-Score (R-Align) from counts of row verdicts. Counts in, numbers out; an empty
 //! denominator is "not known", never 0.
 
 use super::meta::MetaVerdict;

@@ -1,6 +1,6 @@
 //! Rewards of a generative reward model: what a label and a meta-judge's answer are worth together.
 //!
-//! R-Align (ML.md 1.2): `R = 1[label right] · 1[meta-judge says Correct]`, the meta-judge not asked where the label is
+//! R-Align: `R = 1[label right] · 1[meta-judge says Correct]`, the meta-judge not asked where the label is
 //! wrong. A failed meta-judge has no reward (`None`, masked), never 0: a judge that was down is not a bad rationale.
 
 use schemars::JsonSchema;

@@ -1,4 +1,4 @@
-//! `stats.compare`: branches against the baseline on the same items, over seeds (ML.md section 8).
+//! `stats.compare`: branches against the baseline on the same items, over seeds.
 //!
 //! The headline is a t-interval over the per-seed paired differences: seeds are the upper level. Items alone make
 //! intervals that are too narrow (simulated coverage of nominal 95 %: 87 %), so with one seed the interval is labelled

@@ -71,7 +71,7 @@ fn ranks(values: &[f64]) -> Vec<f64> {
 mod tests {
     use super::*;
 
-    // R-Align's seven judges on HelpSteer3 against the actors' downstream average (ML.md 1.6).
+    // R-Align's seven judges on HelpSteer3 against the actors' downstream average.
     const LABEL: [f64; 7] = [72.9, 72.9, 73.1, 74.1, 75.5, 76.3, 74.7];
     const FIDELITY: [f64; 7] = [39.5, 40.4, 47.8, 44.5, 40.1, 54.0, 30.6];
     const DOWNSTREAM: [f64; 7] = [58.1, 57.6, 59.7, 59.1, 59.4, 61.7, 54.8];

@@ -1,5 +1,5 @@
 //! Losses over a row of completion tokens: token-mean cross-entropy and GRPO's clipped objective with the k3
-//! divergence, under TRL's definitions (ML.md 2.1, 2.4). The same mathematics on slices is in
+//! divergence, under TRL's definitions. The same mathematics on slices is in
 //! `plumb_stages::maths::grpo`; a test here compares the two.
 
 use plumb_stages::maths::grpo::{GrpoLoss, LossType};

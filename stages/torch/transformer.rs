@@ -3,7 +3,7 @@
 //!
 //! Sequences are padded on the right, so that causal attention needs no mask; positions are given per row wherever
 //! rows differ. The residual stream runs in the dtype of the blocks' weights; embedding and head stay f32, because
-//! bf16 logits tie (SMALL.md: A and B exactly equal in one judge of four).
+//! bf16 logits tie (A and B exactly equal in one judge of four).
 
 use std::ops::Range;
 

@@ -5,7 +5,7 @@
 //! label-and-rationale:  R = 1[verdict = label] · 1[meta-judge: the rationale matches the gold judgment]
 //! ```
 //!
-//! R-Align (arXiv 2602.06763, its method section; ML.md 1.2). An arm differs from another only in `reward`.
+//! R-Align (arXiv 2602.06763, its method section). An arm differs from another only in `reward`.
 //! Differences from the paper: 1. GRPO, not PPO; 2. the meta-judge is a rule, not a prompted model; 3. hyper-parameters
 //! are not published: the defaults are TRL's.
 

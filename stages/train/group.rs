@@ -6,7 +6,7 @@
 //! loss = - min(ρA, clip(ρ, 1 - ε, 1 + ε_high)A) + β (exp(d) - d - 1),  d = log π_ref - log π
 //! ```
 //!
-//! (ML.md 2.4; TRL's GRPOTrainer.) Differences: 1. with several `num_iterations` the old log-probabilities are those
+//! (TRL's GRPOTrainer.) Differences: 1. with several `num_iterations` the old log-probabilities are those
 //! of sampling, not of a second forward pass; with one the ratio is 1 and clipping inert, as in TRL; 2. rollouts
 //! masked by `mask_truncated_completions` or by a failed judge leave the token count of `dapo`.
 

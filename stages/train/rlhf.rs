@@ -5,7 +5,7 @@
 //!      0 where its verdict cannot be read or, with `both_orders`, changes with the order
 //! ```
 //!
-//! R-Align's actor stage as far as it is known (ML.md 1.2, 2.7 a). Differences: 1. GRPO, not PPO; 2. no length penalty
+//! R-Align's actor stage as far as it is known. Differences: 1. GRPO, not PPO; 2. no length penalty
 //! (the paper's has no published formula); 3. the judge decodes greedily; 4. one order decided by a hash, or both.
 
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! `lm.sft`: supervised fine-tuning on prompt-completion rows (ML.md 2.1; TRL's SFTTrainer).
+//! `lm.sft`: supervised fine-tuning on prompt-completion rows (TRL's SFTTrainer).
 //!
 //! ```text
 //! loss = - Σ log p(token) / tokens        over the completion tokens of the whole batch, end token included

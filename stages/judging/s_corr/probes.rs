@@ -1,4 +1,4 @@
-//! Bias probes over judged rows (ML.md 3.3): position, length, cue, and the rationale-blind control. Each is left out
+//! Bias probes over judged rows: position, length, cue, and the rationale-blind control. Each is left out
 //! where the rows cannot tell.
 
 use std::collections::BTreeMap;
