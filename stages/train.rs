@@ -53,3 +53,6 @@ fn report_dropped(dropped: usize, kept: usize, path: &Path, io: &Io) -> Result<(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,9 +22,10 @@ pub fn of_targets(logprobs: &Tensor, targets: &Tensor) -> Tensor {
 /// Cross-entropy summed over tokens and divided by `tokens`, the whole step's number.
 pub fn cross_entropy(logits: &Tensor, targets: &Tensor, tokens: f64) -> Sums {
     let logprobs = logits.log_softmax(-1, Kind::Float);
-    let loss = of_targets(&logprobs, targets).sum(Kind::Float).g_mul_scalar(-1.0 / tokens);
+    let chosen = of_targets(&logprobs, targets);
+    let loss = chosen.sum(Kind::Float).g_mul_scalar(-1.0 / tokens);
     let _guard = no_grad_guard();
-    let right = logits.argmax(-1, false).eq_tensor(targets).sum(Kind::Float);
+    let right = chosen.ge_tensor(&logprobs.amax([-1], false)).sum(Kind::Float);
     let zero = Tensor::zeros_like(&right);
     Sums { loss, counts: Tensor::stack(&[&entropy(&logprobs, None), &zero, &right, &zero, &zero], 0) }
 }
@@ -124,8 +125,83 @@ pub fn grpo(logits: &Tensor, targets: &Tensor, tokens: &Tokens, settings: &GrpoL
     Sums { loss, counts }
 }
 
+// Elements looked at together: a vocabulary of 50,000 times a thousand tokens would be allocated, and faulted in,
+// three times over.
+const AT_ONCE: i64 = 1 << 20;
+
 fn entropy(logprobs: &Tensor, counted: Option<&Tensor>) -> Tensor {
     let logprobs = logprobs.detach();
-    let each = -(logprobs.exp() * logprobs).sum_dim_intlist(-1, false, Kind::Float);
+    let rows = (AT_ONCE / logprobs.size()[1].max(1)).max(1);
+    let of = |part: &Tensor| -(part.exp() * part).sum_dim_intlist(-1, false, Kind::Float);
+    let parts: Vec<Tensor> = logprobs.split(rows, 0).iter().map(of).collect();
+    let each = Tensor::cat(&parts, 0);
     counted.map_or_else(|| each.sum(Kind::Float), |counted| each.dot(counted))
+}
+
+#[cfg(test)]
+mod tests {
+    use plumb_stages::maths::aggregate::Aggregation;
+    use plumb_stages::maths::clipping::Clip;
+    use plumb_stages::model::Sequence;
+
+    use super::*;
+
+    fn rollouts() -> Vec<Rollout> {
+        let rollout = |(completion, advantage, counted): (&[u32], f64, bool)| Rollout {
+            sequence: Sequence { prompt: vec![0], completion: completion.to_vec() },
+            advantage,
+            old_logprobs: completion.iter().map(|token| -1.0 - *token as f32 * 0.4).collect(),
+            ref_logprobs: completion.iter().map(|token| -1.5 + *token as f32 * 0.1).collect(),
+            counted,
+        };
+        [(&[1u32, 2, 3][..], 0.8, true), (&[0], -1.3, true), (&[2, 2], 0.5, false), (&[3, 1], -0.4, true)]
+            .map(rollout)
+            .into()
+    }
+
+    // (tokens, vocabulary)
+    fn logits() -> Tensor {
+        (Tensor::arange(8 * 5, (Kind::Float, Device::Cpu)) * 0.37).sin().view([8, 5]) * 2.0
+    }
+
+    fn by_hand(settings: &GrpoLoss) -> f64 {
+        let logprobs = (logits() / settings.temperature).log_softmax(-1, Kind::Double);
+        let clip = Clip { low: settings.epsilon, high: settings.epsilon_high, delta: settings.delta, dual: None };
+        let (mut losses, mut row) = (Vec::new(), 0);
+        for rollout in rollouts() {
+            let mut of_sequence = Vec::new();
+            for (place, token) in rollout.sequence.completion.iter().enumerate() {
+                let logprob = logprobs.double_value(&[row, i64::from(*token)]);
+                let ratio = (logprob - f64::from(rollout.old_logprobs[place])).exp();
+                let apart = f64::from(rollout.ref_logprobs[place]) - logprob;
+                of_sequence.push(clip.loss(ratio, rollout.advantage) + settings.beta * (apart.exp() - apart - 1.0));
+                row += 1;
+            }
+            losses.push(if rollout.counted { of_sequence } else { Vec::new() });
+        }
+        Aggregation::of(settings.loss_type, settings.max_completion_length).loss(&losses)
+    }
+
+    #[test]
+    fn tensors_give_the_loss_of_the_plain_mathematics() {
+        let targets: Vec<i64> =
+            rollouts().iter().flat_map(|one| one.sequence.completion.clone()).map(i64::from).collect();
+        for loss_type in [LossType::Grpo, LossType::Dapo, LossType::Bnpo, LossType::DrGrpo] {
+            for delta in [None, Some(1.1)] {
+                let settings = GrpoLoss {
+                    epsilon: 0.2,
+                    epsilon_high: 0.28,
+                    delta,
+                    beta: 0.3,
+                    loss_type,
+                    temperature: 0.8,
+                    max_completion_length: 6,
+                };
+                let tokens = Tokens::new(&rollouts(), &settings, &Share::new(&rollouts(), 1), Device::Cpu);
+                let found = grpo(&logits(), &Tensor::from_slice(&targets), &tokens, &settings).loss.double_value(&[]);
+                let expected = by_hand(&settings);
+                assert!((found - expected).abs() < 1e-5, "{loss_type:?} {delta:?}: {found} is not {expected}");
+            }
+        }
+    }
 }
