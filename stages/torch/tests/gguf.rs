@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use gguf_rs::writer::{GGUFWriter, MetadataValue, TensorInfo};
 use plumb_engine::io::Manner;
 use plumb_stages::model::{Dtype, Model, Sequence};
 use plumb_torch::language_model::LanguageModel;
@@ -46,39 +45,61 @@ fn short(name: &str) -> String {
     pairs.iter().fold(name.to_string(), |name, (from, to)| name.replace(from, to))
 }
 
-fn texts(words: impl IntoIterator<Item = String>) -> Vec<MetadataValue> {
-    words.into_iter().map(MetadataValue::String).collect()
+// The writer's half of the format: a header of counted texts and typed values, then the tensors, each on a multiple
+// of 32.
+fn text(words: &str) -> Vec<u8> {
+    [&(words.len() as u64).to_le_bytes()[..], words.as_bytes()].concat()
+}
+
+fn field(key: &str, kind: u32, value: &[u8]) -> Vec<u8> {
+    [&text(key)[..], &kind.to_le_bytes(), value].concat()
+}
+
+fn list(key: &str, kind: u32, values: &[Vec<u8>]) -> Vec<u8> {
+    let counted = [&kind.to_le_bytes()[..], &(values.len() as u64).to_le_bytes(), &values.concat()].concat();
+    field(key, 9, &counted)
+}
+
+fn metadata() -> Vec<Vec<u8>> {
+    let words = (0..48u8).map(|index| if index == 2 { "<|end|>".into() } else { char::from(b'0' + index).to_string() });
+    let words: Vec<Vec<u8>> = words.map(|word| text(&word)).collect();
+    let kinds: Vec<Vec<u8>> = (0..48).map(|index| i32::to_le_bytes(if index == 2 { 3 } else { 1 }).to_vec()).collect();
+    let mut fields = vec![
+        field("general.architecture", 8, &text("llama")),
+        field("llama.rope.freq_base", 6, &100f32.to_le_bytes()),
+        field("llama.attention.layer_norm_rms_epsilon", 6, &1e-5f32.to_le_bytes()),
+        field("tokenizer.ggml.model", 8, &text("gpt2")),
+        field("tokenizer.ggml.pre", 8, &text("smollm")),
+        list("tokenizer.ggml.tokens", 8, &words),
+        list("tokenizer.ggml.token_type", 5, &kinds),
+        list("tokenizer.ggml.merges", 8, &[text("3 4")]),
+        field("tokenizer.ggml.eos_token_id", 4, &2u32.to_le_bytes()),
+        field("tokenizer.chat_template", 8, &text("{{ messages[0]['content'] }}{{ eos_token }}")),
+    ];
+    fields.extend(KEYS.iter().map(|(key, value)| field(key, 4, &value.to_le_bytes())));
+    fields
 }
 
 fn write_gguf(source: &Path, path: &Path) {
     let (config, files) = (Config::read(source).expect("reads"), Files::open(source).expect("opens"));
-    let mut writer = GGUFWriter::new(path, 3).expect("a writer");
-    writer.add_metadata("general.architecture", "llama");
-    KEYS.iter().for_each(|(key, value)| writer.add_metadata_u32(key, *value));
-    writer.add_metadata_f32("llama.rope.freq_base", 100.0);
-    writer.add_metadata_f32("llama.attention.layer_norm_rms_epsilon", 1e-5);
-    writer.add_metadata("tokenizer.ggml.model", "gpt2");
-    writer.add_metadata("tokenizer.ggml.pre", "smollm");
-    let words = (0..48u8).map(|index| if index == 2 { "<|end|>".into() } else { char::from(b'0' + index).to_string() });
-    writer.add_metadata_array("tokenizer.ggml.tokens", texts(words));
-    let kinds = (0..48).map(|index| MetadataValue::Int32(if index == 2 { 3 } else { 1 })).collect();
-    writer.add_metadata_array("tokenizer.ggml.token_type", kinds);
-    writer.add_metadata_array("tokenizer.ggml.merges", texts(["3 4".to_string()]));
-    writer.add_metadata_u32("tokenizer.ggml.eos_token_id", 2);
-    writer.add_metadata("tokenizer.chat_template", "{{ messages[0]['content'] }}{{ eos_token }}");
     let tensors: Vec<(String, Tensor)> =
         parts(&config).into_iter().flat_map(|part| members(&config, &files, part)).collect();
+    let (fields, mut data, mut places) = (metadata(), Vec::<u8>::new(), Vec::new());
     for (name, tensor) in &tensors {
-        let shape = tensor.size().iter().rev().map(|size| *size as u64).collect();
-        writer.add_tensor(TensorInfo { name: short(name), shape, dtype: 0 });
-    }
-    writer.write().expect("writes the header");
-    for (index, (_, tensor)) in tensors.iter().enumerate() {
+        let sizes: Vec<u8> = tensor.size().iter().rev().flat_map(|size| (*size as u64).to_le_bytes()).collect();
+        let count = (tensor.dim() as u32).to_le_bytes();
+        let start = (data.len() as u64).to_le_bytes();
+        places.push([&text(&short(name))[..], &count, &sizes, &0u32.to_le_bytes(), &start].concat());
         let mut bytes = vec![0; tensor.numel() * 4];
         tensor.contiguous().copy_data_u8(&mut bytes, tensor.numel());
-        writer.write_tensor_data(index, &bytes).expect("writes a tensor");
+        data.extend(bytes);
+        data.resize(data.len().next_multiple_of(32), 0);
     }
-    writer.finalize().expect("finishes");
+    let counts = [(tensors.len() as u64).to_le_bytes(), (fields.len() as u64).to_le_bytes()].concat();
+    let mut file = [&b"GGUF"[..], &3u32.to_le_bytes(), &counts, &fields.concat(), &places.concat()].concat();
+    file.resize(file.len().next_multiple_of(32), 0);
+    file.extend(data);
+    std::fs::write(path, file).expect("writes");
 }
 
 #[test]
