@@ -61,8 +61,12 @@ fn list(key: &str, kind: u32, values: &[Vec<u8>]) -> Vec<u8> {
 }
 
 fn metadata() -> Vec<Vec<u8>> {
-    let words = (0..48u8).map(|index| if index == 2 { "<|end|>".into() } else { char::from(b'0' + index).to_string() });
-    let words: Vec<Vec<u8>> = words.map(|word| text(&word)).collect();
+    let word = |index: u8| match index {
+        2 => "<|end|>".to_string(),
+        47 => "34".to_string(),
+        _ => char::from(b'0' + index).to_string(),
+    };
+    let words: Vec<Vec<u8>> = (0..48).map(|index| text(&word(index))).collect();
     let kinds: Vec<Vec<u8>> = (0..48).map(|index| i32::to_le_bytes(if index == 2 { 3 } else { 1 }).to_vec()).collect();
     let mut fields = vec![
         field("general.architecture", 8, &text("llama")),
@@ -117,6 +121,7 @@ fn a_gguf_file_imports_to_the_model_it_was_made_of() {
     let imported = open(&folder);
     assert_eq!(imported.eos_token_ids(), [2]);
     assert!(imported.chat_template().is_some_and(|template| template.contains("<|end|>")));
-    let ids = imported.tokenizer().encode("7<|end|>", false).expect("encodes").get_ids().to_vec();
-    assert_eq!(ids, [7, 2]);
+    // smollm's rule keeps digits apart, though there is a merge for them.
+    let ids = imported.tokenizer().encode("34<|end|>", false).expect("encodes").get_ids().to_vec();
+    assert_eq!(ids, [3, 4, 2]);
 }
