@@ -30,7 +30,11 @@ impl Meter {
                 (self.done, self.total, self.latest) = (*done, *total, at);
                 self.unit.clone_from(unit);
             }
-            StepEvent::Metric { name, value, .. } => self.metric = Some((name.clone(), *value)),
+            StepEvent::Metric { name, value, .. } => {
+                if self.metric.as_ref().is_none_or(|(shown, _)| weight(name) >= weight(shown)) {
+                    self.metric = Some((name.clone(), *value));
+                }
+            }
             StepEvent::Log { .. } | StepEvent::Checkpoint { .. } => {}
         }
     }
@@ -63,11 +67,29 @@ impl Meter {
     }
 }
 
+// A training step tells a dozen metrics: the line has room for the one that people follow.
+fn weight(metric: &str) -> u8 {
+    match metric {
+        "reward" => 2,
+        "loss" => 1,
+        _ => 0,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use expect_test::expect;
 
     use super::*;
+
+    #[test]
+    fn of_a_steps_metrics_the_reward_is_shown_else_the_loss() {
+        let mut meter = Meter::default();
+        for (name, value) in [("entropy", 3.0), ("loss", 0.5), ("num_tokens", 9.0), ("reward", 0.25), ("loss", 0.4)] {
+            meter.take(&StepEvent::Metric { step: 1, name: name.into(), value }, Duration::ZERO);
+        }
+        assert_eq!(meter.text(), "reward 0.2500");
+    }
 
     #[test]
     fn a_resumed_step_is_rated_by_what_it_did_itself() {

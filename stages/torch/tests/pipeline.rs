@@ -1,0 +1,66 @@
+//! The miniature through both programs, `plumb` and `plumb-torch`, with too few steps to learn anything: what runs, what
+//! is a hit, and what a change re-runs. The numbers of a real run are in README.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const WORKER: &str = env!("CARGO_BIN_EXE_plumb-torch");
+
+/// `plumb` of the same build. `cargo test -p plumb-torch` alone does not make it; `cargo test --workspace` does.
+fn plumb() -> Option<PathBuf> {
+    let beside = Path::new(WORKER).with_file_name("plumb");
+    if !beside.exists() {
+        eprintln!("skipped: `{}` is not there; `cargo build` makes it", beside.display());
+        return None;
+    }
+    Some(beside)
+}
+
+/// The steps that ran and the steps that were hits, from `--json`'s events.
+struct Ran {
+    ran: Vec<String>,
+    hits: usize,
+    text: String,
+}
+
+fn run(plumb: &Path, cache: &Path, more: &[&str]) -> Ran {
+    let pipeline = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../pipelines/miniature.toml");
+    let output = Command::new(plumb)
+        .args(["run", "--json", "--profile", "smoke", "--cache"])
+        .arg(cache)
+        .args(more)
+        .arg(&pipeline)
+        .env("PLUMB_TORCH", WORKER)
+        .output()
+        .unwrap();
+    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{text}");
+    let events = String::from_utf8(output.stdout).unwrap();
+    let events: Vec<serde_json::Value> = events.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let told = |what: &str| events.iter().filter(|event| event["what"] == what).cloned().collect::<Vec<_>>();
+    let ran = told("finished").iter().map(|event| event["step"].as_str().unwrap().to_string()).collect();
+    Ran { ran, hits: told("hit").len(), text }
+}
+
+#[test]
+fn the_miniature_runs_end_to_end_then_is_all_hits_and_a_new_cue_rate_spares_the_warm_start() {
+    let Some(plumb) = plumb() else { return };
+    let cache = tempfile::tempdir().unwrap();
+    let first = run(&plumb, cache.path(), &[]);
+    for step in
+        ["warm", "train", "train@arm=r-align", "actor@arm=r-align", "verdict", "downstream-verdict", "correlation"]
+    {
+        assert!(first.ran.iter().any(|ran| ran == step), "`{step}` did not run\n{}", first.text);
+    }
+    let again = run(&plumb, cache.path(), &[]);
+    assert_eq!(again.ran, Vec::<String>::new(), "{}", again.text);
+    assert_eq!(again.hits, first.ran.len() + first.hits, "{}", again.text);
+
+    let changed = run(&plumb, cache.path(), &["--set", "cue_rate=0.6"]);
+    for step in ["rl-pairs", "rl-gold", "train", "train@arm=r-align"] {
+        assert!(changed.ran.iter().any(|ran| ran == step), "`{step}` did not run\n{}", changed.text);
+    }
+    for step in ["warm-pairs", "warm-gold", "init", "warm", "policy", "bench-gold"] {
+        assert!(!changed.ran.iter().any(|ran| ran == step), "`{step}` ran again\n{}", changed.text);
+    }
+}
