@@ -91,7 +91,8 @@ pub struct Compare;
 
 impl Declare for Compare {
     const KIND: &'static str = "stats.compare";
-    const VERSION: u32 = 1;
+    // 2: a difference under a named contrast says at which other labels it is drawn.
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "differences between branches over seeds, with intervals";
     const DETERMINISM: Determinism = Determinism::Exact;
     const INPUTS: &'static [InputSpec] = &[InputSpec::gather("items", "item rows of bench.s-corr or eval.score")];

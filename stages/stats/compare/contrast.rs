@@ -20,6 +20,9 @@ pub struct Difference {
     pub of: String,
     /// The second branch's.
     pub against: String,
+    /// The labels that the two share, where a named contrast is drawn at several of them.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub at: String,
     /// The metric.
     pub metric: String,
     /// Mean of the per-seed differences, first minus second.
@@ -67,6 +70,7 @@ impl Difference {
         Self {
             of: of_name,
             against: against_name,
+            at: if params.contrast.is_some() { shared(of, against) } else { String::new() },
             metric: metric.name.clone(),
             difference: mean(known.iter().copied()),
             per_seed,
@@ -80,9 +84,10 @@ impl Difference {
         }
     }
 
-    /// `reward=label-and-rationale minus label`.
+    /// `reward=label-and-rationale minus label`, and where: `at bench=id`.
     pub fn name(&self) -> String {
-        format!("{} minus {}", self.of, self.against)
+        let place = if self.at.is_empty() { String::new() } else { format!(" at {}", self.at) };
+        format!("{} minus {}{place}", self.of, self.against)
     }
 }
 
@@ -133,6 +138,16 @@ fn names(of: &ItemArm, against: &ItemArm) -> (String, String) {
         ([(axis, label)], [(same, other)]) if axis == same => (format!("{axis}={label}"), other.to_string()),
         _ => (told(&first), told(&second)),
     }
+}
+
+fn shared(of: &ItemArm, against: &ItemArm) -> String {
+    let labels: Vec<String> = of
+        .labels
+        .iter()
+        .filter(|(axis, label)| against.labels.get(*axis) == Some(*label))
+        .map(|(axis, label)| format!("{axis}={label}"))
+        .collect();
+    labels.join(", ")
 }
 
 fn differing<'a>(arm: &'a ItemArm, other: &ItemArm) -> Vec<(&'a String, &'a String)> {

@@ -40,10 +40,14 @@ fn run(fates: &[(&str, &str, Option<&str>)], params: serde_json::Value) -> Resul
     let of = |(reward, seed, fates): &(&str, &str, Option<&str>)| {
         branch(folder.path(), "score-id", reward, seed, fates.map(items).as_deref())
     };
-    let inputs = BTreeMap::from([("items".to_string(), InputPlace::Gathered(fates.iter().map(of).collect()))]);
+    run_on(folder.path(), fates.iter().map(of).collect(), params)
+}
+
+fn run_on(folder: &Path, branches: Vec<Branch>, params: serde_json::Value) -> Result<[String; 3], StageError> {
+    let inputs = BTreeMap::from([("items".to_string(), InputPlace::Gathered(branches))]);
     let names = ["table", "comparison", "metrics"];
-    let outputs: BTreeMap<_, _> = names.map(|name| (name.to_string(), folder.path().join(name))).into();
-    let io = Io::new(inputs, outputs.clone(), folder.path().into(), Manner::default(), None).unwrap();
+    let outputs: BTreeMap<_, _> = names.map(|name| (name.to_string(), folder.join(name))).into();
+    let io = Io::new(inputs, outputs.clone(), folder.into(), Manner::default(), None).unwrap();
     let mut given = serde_json::json!({ "bootstrap_samples": 200 });
     given.as_object_mut().unwrap().extend(params.as_object().unwrap().clone());
     Compare::run(serde_json::from_value(given).unwrap(), &io)?;
@@ -186,6 +190,41 @@ fn failed_branches_and_lone_seeds_are_told() {
             - reward=label-and-rationale minus label, l_acc: only one branch has seed 1
         "#]],
     );
+}
+
+#[test]
+fn a_named_contrast_is_drawn_at_every_combination_of_the_other_axes_and_says_which() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |bench: &str, reward: &str, fates: &str| {
+        let mut branch = branch(folder.path(), bench, reward, "0", Some(&items(fates)));
+        branch.stage = "score".into();
+        branch.labels.insert("bench".into(), bench.into());
+        branch
+    };
+    let branches = vec![
+        at("id", "label", "sscww"),
+        at("bal", "label", "swwww"),
+        at("id", "label-and-rationale", "ccccw"),
+        at("bal", "label-and-rationale", "ccccc"),
+    ];
+    let contrast = serde_json::json!({ "axis": "reward", "of": "label-and-rationale", "against": "label" });
+    let [table, _, metrics] =
+        run_on(folder.path(), branches, serde_json::json!({ "metrics": ["l_acc"], "contrast": contrast })).unwrap();
+    let differences: Vec<&str> = table.lines().filter(|line| line.contains(" minus label at ")).collect();
+    expect![[r#"
+        | reward=label-and-rationale minus label at bench=id  |  l_acc | +0.200 | one seed: items only | [+0.000, +0.500] |        – |                   – |     1.000 |
+        | reward=label-and-rationale minus label at bench=bal |  l_acc | +0.800 | one seed: items only | [+0.500, +1.000] |        – |                   – |     0.125 |"#]].assert_eq(&differences.join("\n"));
+    expect![[r#"
+        {
+          "score:l_acc:reward=label-and-rationale minus label at bench=bal": 0.8,
+          "score:l_acc:reward=label-and-rationale minus label at bench=bal/high": 1.0,
+          "score:l_acc:reward=label-and-rationale minus label at bench=bal/low": 0.5,
+          "score:l_acc:reward=label-and-rationale minus label at bench=id": 0.20000000000000007,
+          "score:l_acc:reward=label-and-rationale minus label at bench=id/high": 0.5,
+          "score:l_acc:reward=label-and-rationale minus label at bench=id/low": 0.0
+        }
+    "#]]
+    .assert_eq(&metrics);
 }
 
 #[test]
