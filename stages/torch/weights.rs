@@ -150,6 +150,7 @@ fn pairs_apart(matrix: &Tensor, head: i64) -> Tensor {
 }
 
 // Names the shard of every tensor.
+const WHOLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
 /// The safetensors files of a model folder, mapped.
@@ -167,7 +168,7 @@ impl Files {
     /// Maps `model.safetensors`, or the shards that `model.safetensors.index.json` names.
     pub fn open(folder: &Path) -> Result<Self, StageError> {
         let index = folder.join(INDEX);
-        let names = if index.exists() { shard_names(&index)? } else { vec!["model.safetensors".to_string()] };
+        let names = if index.exists() { shard_names(&index)? } else { vec![WHOLE.to_string()] };
         let mut files = Self { maps: Vec::new(), place: BTreeMap::new() };
         for name in names {
             files.add(folder.join(name))?;
@@ -208,9 +209,11 @@ impl Files {
 
     /// The files' names, and the index's where there is one.
     pub fn names(&self) -> impl Iterator<Item = String> {
-        let index = (self.maps.len() > 1).then(|| INDEX.to_string());
         let name = |path: &PathBuf| path.file_name().and_then(|name| name.to_str()).map(str::to_string);
-        self.maps.iter().filter_map(move |(path, _)| name(path)).chain(index)
+        let names: Vec<String> = self.maps.iter().filter_map(|(path, _)| name(path)).collect();
+        // One shard may still go by a shard's name.
+        let index = (names != [WHOLE]).then(|| INDEX.to_string());
+        names.into_iter().chain(index)
     }
 
     fn find(&self, name: &str, shape: &[i64]) -> Result<(Kind, &[u8]), StageError> {

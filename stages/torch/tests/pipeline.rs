@@ -1,6 +1,8 @@
 //! The miniature through both programs, `plumb` and `plumb-torch`, with too few steps to learn anything: what runs, what
 //! is a hit, and what a change re-runs. The numbers of a real run are in README.
 
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a panic in a test is the report, and a skip is told")]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
