@@ -127,7 +127,7 @@ pub struct Demonstration {
 pub enum Checker {
     /// The miniature's rules (`target`: domain, task tokens, truth).
     Miniature,
-    /// GSM8K's final number with lm-eval's two filters (`target`: the reference solution).
+    /// GSM8K's final number with lm-eval's two filters (`target`: the solution with its `#### N` line).
     Gsm8k,
     /// IFEval's instruction checkers (`target`: `instruction_id_list`, `kwargs`).
     Ifeval,
