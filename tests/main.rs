@@ -1,5 +1,6 @@
 //! The product through its binaries, and the house itself.
 
+mod faults;
 mod harness;
 mod house;
 mod scenarios;
