@@ -6,6 +6,7 @@ pub mod group;
 pub mod judge;
 pub mod log;
 pub mod order;
+mod parameters;
 pub mod rlhf;
 pub mod sft;
 pub mod source;

@@ -10,6 +10,11 @@ use plumb_engine::stage::StageError;
 /// Axis -> label.
 pub type Labels = BTreeMap<String, String>;
 
+/// The axis of replicates where a pipeline names none.
+pub(super) fn seed_axis() -> String {
+    "seed".into()
+}
+
 /// A branch with its replicates.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Arm<T> {

@@ -34,6 +34,16 @@ pub struct Bootstrap {
     pub seed: u64,
 }
 
+/// The number of resamples where a pipeline names none.
+pub(super) fn ten_thousand() -> usize {
+    10_000
+}
+
+/// The level of intervals where a pipeline names none.
+pub(super) fn ninety_five() -> f64 {
+    0.95
+}
+
 /// The random numbers of one resample.
 #[derive(Debug)]
 pub struct Draw(ChaCha8Rng);

@@ -17,7 +17,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::arms::{self, Group};
-use super::bootstrap::Bootstrap;
+use super::bootstrap::{self, Bootstrap};
 use super::items::ItemRow;
 use super::metric::Metric;
 use crate::jsonl;
@@ -42,7 +42,7 @@ pub struct Params {
     #[serde(default = "scores")]
     pub metrics: Vec<String>,
     /// The axis whose branches are replicates of one another.
-    #[serde(default = "seed_axis")]
+    #[serde(default = "arms::seed_axis")]
     pub replicate_axis: String,
     /// Compare these two values of one axis, all other labels equal; without it every branch is compared with the baseline.
     #[serde(default)]
@@ -54,10 +54,10 @@ pub struct Params {
     #[serde(default)]
     pub by_domain: bool,
     /// Resamples of the bootstrap.
-    #[serde(default = "ten_thousand")]
+    #[serde(default = "bootstrap::ten_thousand")]
     pub bootstrap_samples: usize,
     /// Level of the intervals.
-    #[serde(default = "ninety_five")]
+    #[serde(default = "bootstrap::ninety_five")]
     pub interval: f64,
     /// Seed of the bootstrap.
     #[serde(default)]
@@ -66,18 +66,6 @@ pub struct Params {
 
 fn scores() -> Vec<String> {
     ["l_acc", "s_corr", "f_score"].map(String::from).to_vec()
-}
-
-fn seed_axis() -> String {
-    "seed".into()
-}
-
-fn ten_thousand() -> usize {
-    10_000
-}
-
-fn ninety_five() -> f64 {
-    0.95
 }
 
 impl Params {

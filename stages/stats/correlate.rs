@@ -15,7 +15,8 @@ use plumb_engine::stage::{Declare, Determinism, InputSpec, OutputSpec, Problem, 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::bootstrap::Bootstrap;
+use super::arms;
+use super::bootstrap::{self, Bootstrap};
 use super::items::Metrics;
 use crate::jsonl;
 
@@ -29,17 +30,17 @@ pub struct Params {
     /// What the actors achieve, by its name in the metrics of `eval.score`.
     pub y: String,
     /// The axis whose branches are replicates of one another.
-    #[serde(default = "seed_axis")]
+    #[serde(default = "arms::seed_axis")]
     pub replicate_axis: String,
     /// Stages whose branches are points of one correlation, by a name for the group. Without it, stages that never stand
     /// at one address are taken together (a warm start beside the arms), others apart (several benchmarks).
     #[serde(default)]
     pub groups: BTreeMap<String, Vec<String>>,
     /// Resamples of the seeds, and shuffles of the permutation test above 8 points.
-    #[serde(default = "ten_thousand")]
+    #[serde(default = "bootstrap::ten_thousand")]
     pub bootstrap_samples: usize,
     /// Level of the interval.
-    #[serde(default = "ninety_five")]
+    #[serde(default = "bootstrap::ninety_five")]
     pub interval: f64,
     /// Seed of resamples and shuffles.
     #[serde(default)]
@@ -48,18 +49,6 @@ pub struct Params {
 
 fn scores() -> Vec<String> {
     ["f_score", "l_acc"].map(String::from).to_vec()
-}
-
-fn seed_axis() -> String {
-    "seed".into()
-}
-
-fn ten_thousand() -> usize {
-    10_000
-}
-
-fn ninety_five() -> f64 {
-    0.95
 }
 
 /// The kind `stats.correlate`.

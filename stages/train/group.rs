@@ -11,20 +11,23 @@
 //! masked by `mask_truncated_completions` or by a failed judge leave the token count of `dapo`.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use plumb_engine::io::Io;
 use plumb_engine::stage::StageError;
 
 use super::log::{CompletionRow, Log, Pace, Values, check_finite, of_report};
 use super::order::Order;
+use super::parameters::Reinforced;
+use crate::jsonl;
 use crate::maths::grpo::{GrpoLoss, ScaleRewards, advantages, share_without_spread};
-use crate::model::{Completion, Model, Request, Rollout, Sampling, Sequence, StepReport};
+use crate::model::{Backend, Completion, Model, Optimizer, Request, Rollout, Sampling, Sequence, StepReport};
 
 /// What the loop needs besides the models.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
-    /// Optimiser steps times `num_iterations`.
-    pub max_steps: u64,
+    /// How many steps, and how often they are told.
+    pub pace: Pace,
     /// Prompts in a step.
     pub prompts_per_step: usize,
     /// Completions a prompt.
@@ -41,17 +44,6 @@ pub struct Settings {
     pub mask_truncated_completions: bool,
     /// Rollouts in one pass; 0 takes all.
     pub micro_batch: usize,
-    /// Digests and reports.
-    pub digest_steps: u64,
-    /// Steps between two reports.
-    pub logging_steps: u64,
-}
-
-impl Settings {
-    /// The pace of the log.
-    pub fn pace(&self) -> Pace {
-        Pace { max_steps: self.max_steps, digest_steps: self.digest_steps, logging_steps: self.logging_steps }
-    }
 }
 
 /// What the judges of a step said.
@@ -79,8 +71,36 @@ pub trait Task {
 /// Completions logged a step.
 const LOGGED: usize = 4;
 
+/// Runs a kind that learns by GRPO: trains the policy, which was opened from its folder, and writes the outputs.
+pub(super) fn run(
+    kind: &str,
+    backend: &dyn Backend,
+    (folder, mut policy): (&Path, Box<dyn Model>),
+    task: &mut dyn Task,
+    params: &impl Reinforced,
+    io: &Io,
+) -> Result<(), StageError> {
+    let settings = params.settings();
+    let mut reference = match settings.loss.beta {
+        0.0 => None,
+        _ => Some(backend.load(folder, params.dtype(), io.manner())?),
+    };
+    policy.prepare_training(&optimizer(params, &settings), params.trainable_layers())?;
+    let reference = reference.as_mut().map(|model| model.as_mut() as &mut dyn Model);
+    let log = train(policy.as_mut(), reference, task, &settings, io)?;
+    policy.save(io.output("model")?)?;
+    jsonl::write(io.output("completions")?, &log.completions)?;
+    log.write(kind, settings.pace, io)
+}
+
+// The schedule counts updates, of which a rollout has several.
+fn optimizer(params: &impl Reinforced, settings: &Settings) -> Optimizer {
+    let updates = settings.pace.max_steps.saturating_mul(settings.num_iterations as u64);
+    Optimizer { max_steps: updates, ..params.optimizer() }
+}
+
 /// Trains `policy`. `reference` is there where `beta` is not 0.
-pub fn train(
+fn train(
     policy: &mut dyn Model,
     mut reference: Option<&mut dyn Model>,
     task: &mut dyn Task,
@@ -90,7 +110,7 @@ pub fn train(
     let (mut log, done) = Log::resume(policy, io)?;
     let mut order = Order::new(settings.sampling.seed, "prompts", task.prompts());
     let mut tokens = log.steps.last().and_then(|row| row.metrics.get("num_tokens")).copied().unwrap_or_default();
-    for step in done + 1..=settings.max_steps {
+    for step in done + 1..=settings.pace.max_steps {
         let start = usize::try_from(step - 1).unwrap_or_default() * settings.prompts_per_step;
         let items = order.take(start, settings.prompts_per_step);
         let sampled = sample(policy, task, &items, step, settings)?;
@@ -106,7 +126,7 @@ pub fn train(
         metrics.extend(graded.metrics);
         metrics.insert("num_tokens".into(), tokens);
         log.completions.extend(logged(step, task, &items, &texts, &rewards, &advantages));
-        log.finish(step, metrics, settings.pace(), policy, io)?;
+        log.finish(step, metrics, settings.pace, policy, io)?;
     }
     Ok(log)
 }

@@ -58,7 +58,7 @@ pub struct Log {
 const CHECKPOINTS: u64 = 10;
 
 /// How often the weights' digest is taken: hashing costs a pass over all weights.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pace {
     /// Steps in all.
     pub max_steps: u64,

@@ -9,108 +9,28 @@
 
 use plumb_engine::io::Io;
 use plumb_engine::stage::{Declare, Determinism, InputSpec, OutputSpec, Problem, StageError, Worker};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
-use super::log::{Log, Pace, Values, check_finite, of_report};
+use super::log::{Log, Values, check_finite, of_report};
 use super::order::Order;
+use super::parameters::{Trained as _, problems_of_training, trained};
 use super::tokens;
 use super::{STEPS, TRAINER_STATE, at_least_one, shares};
 use crate::jsonl;
-use crate::model::{Backend, Dtype, Model, Optimizer, Schedule, Sequence, StepReport};
+use crate::model::{Backend, Model, Sequence, StepReport};
 use crate::rows::Demonstration;
 use crate::worker::TORCH;
 
-/// Parameters of `lm.sft`, under TRL's names.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Params {
-    /// Optimiser steps.
-    pub max_steps: u64,
-    /// Rows in a step.
-    pub per_device_train_batch_size: usize,
-    /// Share of every batch that comes from `judgments`.
-    pub judgment_share: f64,
-    /// Tokens of prompt and completion together; what is longer is cut at the end.
-    pub max_length: usize,
-    /// Names the order of the rows.
-    pub seed: u64,
-    /// Peak learning rate.
-    pub learning_rate: f64,
-    /// `linear`, `cosine` or `constant`.
-    pub lr_scheduler_type: Schedule,
-    /// Steps of linear warm-up.
-    pub warmup_steps: u64,
-    /// Where the schedule ends, as a share of the peak.
-    pub min_lr_ratio: f64,
-    /// Decoupled weight decay.
-    pub weight_decay: f64,
-    /// First-moment decay.
-    pub adam_beta1: f64,
-    /// Second-moment decay.
-    pub adam_beta2: f64,
-    /// Floor of the denominator.
-    pub adam_epsilon: f64,
-    /// Gradient clipping by global norm; 0 is off.
-    pub max_grad_norm: f64,
-    /// Train only the last so many blocks; all of the model when left out.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub trainable_layers: Option<usize>,
-    /// Number format of the frozen part and of passes: `float32` or `bfloat16`. Trained weights are kept in float32.
-    pub dtype: Dtype,
-    /// Rows in one pass; 0 takes the whole batch at once. Lower it when memory runs out.
-    pub micro_batch: usize,
-    /// Steps between two reports of progress.
-    pub logging_steps: u64,
-    /// Steps between two digests of the weights in `steps.jsonl`; 0 takes only the last.
-    pub digest_steps: u64,
-}
-
-impl Default for Params {
-    fn default() -> Self {
-        Self {
-            max_steps: 100,
-            per_device_train_batch_size: 8,
-            judgment_share: 0.5,
-            max_length: 1024,
-            seed: 0,
-            learning_rate: 2e-5,
-            lr_scheduler_type: Schedule::Linear,
-            warmup_steps: 0,
-            min_lr_ratio: 0.0,
-            weight_decay: 0.0,
-            adam_beta1: 0.9,
-            adam_beta2: 0.999,
-            adam_epsilon: 1e-8,
-            max_grad_norm: 1.0,
-            trainable_layers: None,
-            dtype: Dtype::Float32,
-            micro_batch: 0,
-            logging_steps: 10,
-            digest_steps: 50,
-        }
+trained! {
+    /// Parameters of `lm.sft`, under TRL's names.
+    struct Params {
+        /// Rows in a step.
+        per_device_train_batch_size: usize = 8,
+        /// Share of every batch that comes from `judgments`.
+        judgment_share: f64 = 0.5,
+        /// Tokens of prompt and completion together; what is longer is cut at the end.
+        max_length: usize = 1024,
     }
-}
-
-impl Params {
-    fn optimizer(&self) -> Optimizer {
-        Optimizer {
-            learning_rate: self.learning_rate,
-            adam_beta1: self.adam_beta1,
-            adam_beta2: self.adam_beta2,
-            adam_epsilon: self.adam_epsilon,
-            weight_decay: self.weight_decay,
-            max_grad_norm: self.max_grad_norm,
-            lr_scheduler_type: self.lr_scheduler_type,
-            warmup_steps: self.warmup_steps,
-            min_lr_ratio: self.min_lr_ratio,
-            max_steps: self.max_steps,
-        }
-    }
-
-    fn pace(&self) -> Pace {
-        Pace { max_steps: self.max_steps, digest_steps: self.digest_steps, logging_steps: self.logging_steps }
-    }
+    defaults { learning_rate: 2e-5, logging_steps: 10, digest_steps: 50 }
 }
 
 /// `lm.sft`.
@@ -137,12 +57,11 @@ impl Declare for Sft {
 
     fn check(params: &Params) -> Vec<Problem> {
         let counts = [
-            ("max_steps", params.max_steps),
             ("per_device_train_batch_size", params.per_device_train_batch_size as u64),
             ("max_length", params.max_length as u64),
         ];
-        let rates = [("judgment_share", params.judgment_share), ("min_lr_ratio", params.min_lr_ratio)];
-        at_least_one(&counts).chain(shares(&rates)).collect()
+        let rates = [("judgment_share", params.judgment_share)];
+        at_least_one(&counts).chain(shares(&rates)).chain(problems_of_training(params)).collect()
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use plumb_engine::io::{InputPlace, Io, Manner};
-use plumb_engine::stage::StageError;
+use plumb_engine::stage::{Declare as _, Problem, StageError};
 use serde_json::{Value, json};
 use tokenizers::Tokenizer;
 
@@ -368,4 +368,40 @@ fn answers_are_greedy_first_and_then_sampled() {
     let expected = [("one", "greedy", 0), ("one", "sampled", 0), ("one", "sampled", 1), ("two", "greedy", 0)];
     assert_eq!(told[..4], expected);
     assert_eq!((rows[0].text.as_str(), rows[0].tokens), ("red", 2));
+}
+
+#[test]
+fn no_steps_hand_the_model_on_whatever_the_kind() {
+    let started = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0];
+    let handed_on = |inputs: &[&str], run: &dyn Fn(&Table, &Io) -> Result<(), StageError>| {
+        let bench = Bench::new();
+        ["model", "policy", "genrm"].iter().for_each(|name| bench.model(name, &started));
+        jsonl::write(&bench.path("demonstrations"), [demonstration("d", "red")]).expect("writes");
+        jsonl::write(&bench.path("pairs"), [pair("one", Side::A, None)]).expect("writes");
+        jsonl::write(&bench.path("tasks"), [task("one")]).expect("writes");
+        run(&bench.backend, &bench.io(inputs)).expect("runs");
+        assert_eq!(bench.logits(), started);
+        assert_eq!(bench.steps(), []);
+        assert_eq!(jsonl::read_json::<Value>(&bench.path("out-metrics")).expect("metrics"), json!({}));
+    };
+    let params = sft::Params { max_steps: 0, ..sft::Params::default() };
+    assert_eq!(sft::Sft::check(&params), []);
+    handed_on(&["model", "demonstrations"], &|backend, io| sft::run(backend, &params, io));
+    let params = genrm::Params { max_steps: 0, ..genrm_params() };
+    assert_eq!(genrm::GenrmTrain::check(&params), []);
+    handed_on(&["model", "pairs"], &|backend, io| genrm::run(backend, &params, io));
+    let params = rlhf::Params { max_steps: 0, template: Template::Miniature, ..rlhf::Params::default() };
+    assert_eq!(rlhf::ActorRlhf::check(&params), []);
+    handed_on(&["policy", "genrm", "tasks"], &|backend, io| rlhf::run(backend, &params, io));
+}
+
+#[test]
+fn what_no_loop_can_use_is_told_at_the_field() {
+    let fields = |problems: Vec<Problem>| -> Vec<String> { problems.iter().map(|one| one.field.clone()).collect() };
+    let params = genrm::Params { num_generations: 0, temperature: 0.0, min_lr_ratio: 2.0, ..genrm_params() };
+    assert_eq!(fields(genrm::GenrmTrain::check(&params)), ["num_generations", "min_lr_ratio", "temperature"]);
+    let params = rlhf::Params { num_iterations: 0, ..rlhf::Params::default() };
+    assert_eq!(fields(rlhf::ActorRlhf::check(&params)), ["num_iterations"]);
+    let params = sft::Params { max_length: 0, min_lr_ratio: -1.0, ..sft::Params::default() };
+    assert_eq!(fields(sft::Sft::check(&params)), ["max_length", "min_lr_ratio"]);
 }

@@ -1,0 +1,225 @@
+//! The parameters that the training kinds have in common, under TRL's names, as fields of each kind's own flat struct:
+//! a struct inside it would change the pipeline files, and serde's `flatten` loses the places in them at which errors
+//! are shown. So macros declare the fields and copy them; what is done with the copies is plain code over two traits.
+
+use plumb_engine::stage::Problem;
+
+use super::group::Settings;
+use super::log::Pace;
+use super::{at_least_one, shares};
+use crate::model::{Dtype, Optimizer};
+
+/// What every training loop reads of its parameters.
+pub(super) trait Trained {
+    fn optimizer(&self) -> Optimizer;
+    fn pace(&self) -> Pace;
+    fn dtype(&self) -> Dtype;
+    fn trainable_layers(&self) -> Option<usize>;
+}
+
+/// What the GRPO loop reads besides.
+pub(super) trait Reinforced: Trained {
+    fn settings(&self) -> Settings;
+}
+
+/// Values that no training loop can use. No steps are a value: the model is handed on.
+pub(super) fn problems_of_training(params: &impl Trained) -> Vec<Problem> {
+    shares(&[("min_lr_ratio", params.optimizer().min_lr_ratio)]).collect()
+}
+
+/// Values that the GRPO loop cannot use.
+pub(super) fn problems_of_reinforcement(params: &impl Reinforced) -> Vec<Problem> {
+    let settings = params.settings();
+    let counts = [
+        ("prompts_per_step", settings.prompts_per_step as u64),
+        ("num_generations", settings.num_generations as u64),
+        ("num_iterations", settings.num_iterations as u64),
+        ("max_completion_length", settings.sampling.max_new_tokens as u64),
+    ];
+    let mut problems: Vec<Problem> = at_least_one(&counts).chain(problems_of_training(params)).collect();
+    if settings.sampling.temperature <= 0.0 {
+        problems.push(Problem::new("temperature", "greedy groups have no spread: expected a number above 0"));
+    }
+    problems
+}
+
+/// Declares `Params`: own fields, then those of every training loop, with the defaults that differ between kinds last.
+macro_rules! trained {
+    (
+        $(#[$about:meta])*
+        struct Params { $($(#[$meta:meta])* $field:ident: $type:ty = $value:expr,)* }
+        defaults { learning_rate: $rate:expr, logging_steps: $logging:expr, digest_steps: $digest:expr }
+    ) => {
+        $(#[$about])*
+        #[derive(Debug, Clone, PartialEq, ::serde::Serialize, ::serde::Deserialize, ::schemars::JsonSchema)]
+        #[serde(deny_unknown_fields, default)]
+        pub struct Params {
+            $($(#[$meta])* pub $field: $type,)*
+            /// Steps: a batch or prompts drawn, the weights updated. 0 hands the model on as it is.
+            pub max_steps: u64,
+            /// Names the order of the rows and every draw.
+            pub seed: u64,
+            /// Learning rate at the peak.
+            pub learning_rate: f64,
+            /// `linear`, `cosine` or `constant`.
+            pub lr_scheduler_type: $crate::model::Schedule,
+            /// Steps of linear warm-up.
+            pub warmup_steps: u64,
+            /// Where the schedule ends, as a share of the peak.
+            pub min_lr_ratio: f64,
+            /// Decoupled weight decay.
+            pub weight_decay: f64,
+            /// First-moment decay.
+            pub adam_beta1: f64,
+            /// Second-moment decay.
+            pub adam_beta2: f64,
+            /// Floor of the denominator.
+            pub adam_epsilon: f64,
+            /// Gradient clipping by global norm; 0 is off.
+            pub max_grad_norm: f64,
+            /// Train only the last so many blocks; all of the model when left out.
+            #[serde(skip_serializing_if = "Option::is_none")]
+            pub trainable_layers: Option<usize>,
+            /// Number format of the frozen part and of passes: `float32` or `bfloat16`. Trained weights are kept in
+            /// float32.
+            pub dtype: $crate::model::Dtype,
+            /// Sequences in one pass; 0 takes all at once. Lower it when memory runs out.
+            pub micro_batch: usize,
+            /// Steps between two reports of progress.
+            pub logging_steps: u64,
+            /// Steps between two digests of the weights in `steps.jsonl`; 0 takes only the last.
+            pub digest_steps: u64,
+        }
+
+        impl Default for Params {
+            fn default() -> Self {
+                Self {
+                    $($field: $value,)*
+                    max_steps: 100,
+                    seed: 0,
+                    learning_rate: $rate,
+                    lr_scheduler_type: $crate::model::Schedule::Linear,
+                    warmup_steps: 0,
+                    min_lr_ratio: 0.0,
+                    weight_decay: 0.0,
+                    adam_beta1: 0.9,
+                    adam_beta2: 0.999,
+                    adam_epsilon: 1e-8,
+                    max_grad_norm: 1.0,
+                    trainable_layers: None,
+                    dtype: $crate::model::Dtype::Float32,
+                    micro_batch: 0,
+                    logging_steps: $logging,
+                    digest_steps: $digest,
+                }
+            }
+        }
+
+        impl $crate::train::parameters::Trained for Params {
+            fn optimizer(&self) -> $crate::model::Optimizer {
+                $crate::model::Optimizer {
+                    learning_rate: self.learning_rate,
+                    adam_beta1: self.adam_beta1,
+                    adam_beta2: self.adam_beta2,
+                    adam_epsilon: self.adam_epsilon,
+                    weight_decay: self.weight_decay,
+                    max_grad_norm: self.max_grad_norm,
+                    lr_scheduler_type: self.lr_scheduler_type,
+                    warmup_steps: self.warmup_steps,
+                    min_lr_ratio: self.min_lr_ratio,
+                    max_steps: self.max_steps,
+                }
+            }
+            fn pace(&self) -> $crate::train::log::Pace {
+                $crate::train::log::Pace {
+                    max_steps: self.max_steps,
+                    digest_steps: self.digest_steps,
+                    logging_steps: self.logging_steps,
+                }
+            }
+            fn dtype(&self) -> $crate::model::Dtype {
+                self.dtype
+            }
+            fn trainable_layers(&self) -> Option<usize> {
+                self.trainable_layers
+            }
+        }
+    };
+}
+
+/// Declares `Params` of a kind that learns by GRPO: own fields, then GRPO's, then those of every training loop.
+macro_rules! reinforced {
+    (
+        $(#[$about:meta])*
+        struct Params { $($(#[$meta:meta])* $field:ident: $type:ty = $value:expr,)* }
+    ) => {
+        $crate::train::parameters::trained! {
+            $(#[$about])*
+            struct Params {
+                $($(#[$meta])* $field: $type = $value,)*
+                /// Prompts in a step.
+                prompts_per_step: usize = 8,
+                /// Completions a prompt: the group.
+                num_generations: usize = 8,
+                /// Updates a rollout.
+                num_iterations: usize = 1,
+                /// Tokens of a completion at most.
+                max_completion_length: usize = 512,
+                /// Prompts of more tokens are left out and counted; no bound when left out.
+                #[serde(skip_serializing_if = "Option::is_none")]
+                max_prompt_length: Option<usize> = None,
+                /// Temperature of sampling.
+                temperature: f64 = 1.0,
+                /// Weight of the k3 divergence from the initial model; 0 loads no reference.
+                beta: f64 = 0.0,
+                /// Lower clip range.
+                epsilon: f64 = 0.2,
+                /// Upper clip range; `epsilon` when left out.
+                #[serde(skip_serializing_if = "Option::is_none")]
+                epsilon_high: Option<f64> = None,
+                /// Upper bound on the unclipped ratio.
+                #[serde(skip_serializing_if = "Option::is_none")]
+                delta: Option<f64> = None,
+                /// `dapo`, `grpo`, `bnpo` or `dr_grpo`.
+                loss_type: $crate::maths::grpo::LossType = $crate::maths::grpo::LossType::Dapo,
+                /// `group`, `batch` or `none`.
+                scale_rewards: $crate::maths::grpo::ScaleRewards = $crate::maths::grpo::ScaleRewards::Group,
+                /// Leave completions that were cut out of the loss.
+                mask_truncated_completions: bool = false,
+            }
+            defaults { learning_rate: 1e-6, logging_steps: 1, digest_steps: 10 }
+        }
+
+        impl $crate::train::parameters::Reinforced for Params {
+            fn settings(&self) -> $crate::train::group::Settings {
+                $crate::train::group::Settings {
+                    pace: $crate::train::parameters::Trained::pace(self),
+                    prompts_per_step: self.prompts_per_step,
+                    num_generations: self.num_generations,
+                    num_iterations: self.num_iterations,
+                    sampling: $crate::model::Sampling {
+                        temperature: self.temperature,
+                        top_p: 1.0,
+                        top_k: 0,
+                        max_new_tokens: self.max_completion_length,
+                        seed: self.seed,
+                    },
+                    loss: $crate::maths::grpo::GrpoLoss {
+                        epsilon: self.epsilon,
+                        epsilon_high: self.epsilon_high.unwrap_or(self.epsilon),
+                        delta: self.delta,
+                        beta: self.beta,
+                        loss_type: self.loss_type,
+                        temperature: self.temperature,
+                        max_completion_length: self.max_completion_length,
+                    },
+                    scale_rewards: self.scale_rewards,
+                    mask_truncated_completions: self.mask_truncated_completions,
+                    micro_batch: self.micro_batch,
+                }
+            }
+        }
+    };
+}
+
+pub(super) use {reinforced, trained};
