@@ -152,6 +152,15 @@ pub struct Step {
     pub span: Range<usize>,
 }
 
+/// What a plan leaves out: the combinations that have one of the labels of every named axis.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Skip {
+    /// The plan's name, where it has one.
+    pub plan: Option<String>,
+    /// Axis and labels.
+    pub terms: Vec<(String, Vec<String>)>,
+}
+
 /// What is copied out of the cache after a run: `[pipeline] publish`.
 #[derive(Debug, Clone)]
 pub struct Publication {
@@ -175,8 +184,12 @@ pub struct Graph {
     pub sources: Vec<Source>,
     /// What `plumb run` builds: the selected steps, else `goal`, else every step nobody consumes.
     pub goals: Vec<StepId>,
+    /// What `--from` names: what stands before these steps must be in the cache.
+    pub from: Vec<StepId>,
     /// Results to copy out.
     pub publish: Vec<Publication>,
+    /// What the plans leave out.
+    pub skips: Vec<Skip>,
     /// What is probably a slip and stops nothing.
     pub warnings: Vec<Diagnostic>,
 }

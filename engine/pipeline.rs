@@ -5,6 +5,7 @@
 mod axes;
 mod document;
 mod expand;
+mod goals;
 mod order;
 mod plans;
 mod reference;
@@ -28,6 +29,7 @@ use toml::de::DeTable;
 pub use select::select;
 
 use self::document::Document;
+use self::goals::Goals;
 use self::select::{AxisFilter, Index};
 use self::table::{Complaints, Text};
 use crate::diagnostic::{Diagnostic, Diagnostics};
@@ -45,6 +47,10 @@ pub struct Selection {
     pub axis: Vec<String>,
     /// Steps or branch addresses; empty for the pipeline's own goals.
     pub steps: Vec<String>,
+    /// `--from STEP`: only goals that depend on these, and nothing that stands before them runs.
+    pub from: Vec<String>,
+    /// `--until STEP`: these instead of the goals, as far as the goals need them.
+    pub until: Vec<String>,
 }
 
 /// Reads a pipeline file and instantiates it.
@@ -101,8 +107,8 @@ fn build<'t>(
         return None;
     }
     let folder = folder(file);
-    let index = Index::new(&steps);
-    let goals = goals(&steps, &index, &document, selection, &filter?, complaints);
+    let index = Index::new(&steps, &document.plans.skips);
+    let Goals { goals, from } = goals::choose(&steps, &index, &document, selection, &filter?, complaints);
     let publish =
         document.publish.iter().filter_map(|(to, from)| publication(to, from, &folder, &steps, &index, complaints));
     let publish = publish.collect();
@@ -115,7 +121,9 @@ fn build<'t>(
         steps,
         sources,
         goals,
+        from,
         publish,
+        skips: document.plans.skips.clone(),
         warnings: Vec::new(),
     };
     (!complaints.any_errors()).then_some(graph)
@@ -137,53 +145,6 @@ fn check_names(document: &Document<'_>, resolved: &resolve::Resolved<'_>, compla
             complaints.unknown(goal.span(), "stage", stage, names.iter().copied());
         }
     }
-}
-
-/// The selected steps, else `goal`, else every step that nobody consumes; less what `--axis` leaves out.
-fn goals(
-    steps: &[Step],
-    index: &Index<'_>,
-    document: &Document<'_>,
-    selection: &Selection,
-    filter: &AxisFilter<'_>,
-    complaints: &mut Complaints,
-) -> Vec<StepId> {
-    let mut goals: Vec<StepId> = Vec::new();
-    if !selection.steps.is_empty() {
-        for selector in &selection.steps {
-            goals.extend(index.select(selector).map_err(|one| complaints.add(one)).unwrap_or_default());
-        }
-    } else if let Some(goal) = &document.goal {
-        for selector in goal {
-            goals.extend(selected(index, selector, complaints));
-        }
-    } else {
-        goals = unconsumed(steps);
-    }
-    let mut seen = BTreeSet::new();
-    goals.retain(|goal| seen.insert(*goal));
-    let before = goals.len();
-    goals.retain(|goal| filter.wants(&steps[goal.0]));
-    if goals.is_empty() && before > 0 {
-        complaints.add(Diagnostic::new(format!("`--axis` leaves none of the {before} steps to build")));
-    }
-    goals
-}
-
-/// A selector that stands in the file.
-fn selected(index: &Index<'_>, selector: &Text<'_>, complaints: &mut Complaints) -> Vec<StepId> {
-    let found = index.select(selector.get_ref());
-    found.map_err(|one| complaints.add(Diagnostic { span: Some(selector.span()), ..one })).unwrap_or_default()
-}
-
-fn unconsumed(steps: &[Step]) -> Vec<StepId> {
-    let mut consumed = vec![false; steps.len()];
-    for reference in steps.iter().flat_map(references) {
-        if let Reference::Step { step, .. } = reference {
-            consumed[step.0] = true;
-        }
-    }
-    (0..steps.len()).filter(|position| !consumed[*position]).map(StepId).collect()
 }
 
 fn references(step: &Step) -> impl Iterator<Item = &Reference> {
@@ -235,7 +196,7 @@ fn used_sources(
     folder: &Path,
     complaints: &mut Complaints,
 ) -> (Vec<Step>, Vec<Source>) {
-    let needed = needed(&steps, goals);
+    let needed = goals::needed(&steps, goals);
     // For each source of the file, whether a step uses it, and whether a needed one does.
     let mut uses = vec![(false, false); document.sources.len()];
     for (position, step) in steps.iter().enumerate() {
@@ -277,20 +238,4 @@ fn renumber(step: &mut Step, numbers: &[SourceId]) {
             Input::Gathered { branches, .. } => branches.iter_mut().for_each(|branch| one(&mut branch.reference)),
         }
     }
-}
-
-/// Whether each step is a goal or upstream of one: references point backwards, so one walk from the end suffices.
-fn needed(steps: &[Step], goals: &[StepId]) -> Vec<bool> {
-    let mut needed = vec![false; steps.len()];
-    let mut above = Vec::new();
-    goals.iter().for_each(|goal| needed[goal.0] = true);
-    for position in (0..steps.len()).rev() {
-        for reference in references(&steps[position]).filter(|_| needed[position]) {
-            if let Reference::Step { step, .. } = reference {
-                above.push(step.0);
-            }
-        }
-        above.drain(..).for_each(|producer| needed[producer] = true);
-    }
-    needed
 }

@@ -4,6 +4,7 @@
 //!
 //! One realisation per recipe: where a seeded step has several results, every hit of a plan agrees with one of them.
 
+mod before;
 pub mod facts;
 mod realise;
 pub(crate) mod resolve;
@@ -87,7 +88,9 @@ pub struct Plan {
 pub fn plan(graph: &Graph, store: &Store, options: &PlanOptions) -> Result<Plan, EngineError> {
     check_names(graph)?;
     let facts = Arc::new(Facts::gather(graph, store)?);
-    plan_with(graph, store, options, facts)
+    let plan = plan_with(graph, store, options, facts)?;
+    before::check(graph, &plan)?;
+    Ok(plan)
 }
 
 /// Plans again with facts that were gathered before.

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a panic in a test is the report, and says why")]
 
+mod ablations;
 mod artifacts;
 mod branches;
 mod command_stages;

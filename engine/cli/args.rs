@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::choice::Choice;
+
 const EXAMPLES: &str = "\
 Examples:
   plumb demo                              the whole mission in miniature, in minutes, without a GPU
@@ -111,6 +113,11 @@ Examples:
   plumb run r-align.toml                          everything under `[pipeline] goal`
   plumb run r-align.toml train score              these stages, at every branch, and what they need
   plumb run r-align.toml train@reward=label       one branch
+  plumb run r-align.toml 'tr*@seed=0..2'          quoted, `*` is any text and `0..2` holds both ends
+  plumb run r-align.toml --axis seed=0..2         the goals at these seeds; a gather keeps all its branches
+  plumb run r-align.toml --from score             what depends on `score`; nothing before it runs
+  plumb run r-align.toml --until train            what the goals need, up to `train`
+  plumb run r-align.toml --fresh 'train@seed=1'   once more, although its result is there
   plumb run r-align.toml --profile smoke -j 2 --keep-going
   plumb run r-align.toml --json                   one event a line";
 
@@ -120,15 +127,12 @@ pub struct RunArgs {
     /// The pipeline.
     #[command(flatten)]
     pub pipeline: Pipeline,
-    /// Steps to build [default: the pipeline's goal]
-    #[arg(value_name = "STEP")]
-    pub steps: Vec<String>,
+    /// Which steps.
+    #[command(flatten)]
+    pub choice: Choice,
     /// CPU slots: how much runs at once [default: the cores of this machine]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub jobs: Option<u16>,
-    /// Run these steps although their results may be there; the new result is the one this cache uses
-    #[arg(long, value_name = "STEP")]
-    pub fresh: Vec<String>,
     /// When a step fails, go on with the steps that do not need it
     #[arg(short, long)]
     pub keep_going: bool,
@@ -144,6 +148,7 @@ const PLAN_EXAMPLES: &str = "\
 Examples:
   plumb plan r-align.toml
   plumb plan r-align.toml --set steps=20          what would this change cost?
+  plumb plan r-align.toml --fresh train           what would training again cost?
   plumb plan r-align.toml --verbose               every step, hits included
 
 A step is a `hit` (its result is in the cache), it will `run` (with the reason), or it `may run`: that
@@ -155,9 +160,9 @@ pub struct PlanArgs {
     /// The pipeline.
     #[command(flatten)]
     pub pipeline: Pipeline,
-    /// Steps to plan [default: the pipeline's goal]
-    #[arg(value_name = "STEP")]
-    pub steps: Vec<String>,
+    /// Which steps.
+    #[command(flatten)]
+    pub choice: Choice,
     /// Tell every step, hits included
     #[arg(short, long)]
     pub verbose: bool,

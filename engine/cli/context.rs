@@ -6,6 +6,7 @@ use plumb_engine::pipeline::{self, Selection};
 use plumb_engine::stage::Registry;
 
 use crate::args::{Pipeline, Place};
+use crate::choice::Choice;
 use crate::printer::Printer;
 use crate::trouble::Trouble;
 
@@ -31,8 +32,15 @@ impl Context {
 
     /// Instantiates the pipeline with these steps as its goals; none means the pipeline's own.
     pub fn load(&self, pipeline: &Pipeline, steps: &[String]) -> Result<Graph, Trouble> {
+        self.load_choice(pipeline, &Choice { steps: steps.to_vec(), ..Choice::default() })
+    }
+
+    /// The same with `--from` and `--until`.
+    pub fn load_choice(&self, pipeline: &Pipeline, choice: &Choice) -> Result<Graph, Trouble> {
         let selection = Selection {
-            steps: steps.to_vec(),
+            steps: choice.steps.clone(),
+            from: choice.from.clone(),
+            until: choice.until.clone(),
             set: pipeline.set.iter().map(|text| setting(text)).collect::<Result<_, _>>()?,
             axis: pipeline.axis.clone(),
             profile: pipeline.profile.clone(),

@@ -33,6 +33,7 @@
 
 pub mod args;
 pub mod artifact;
+pub mod choice;
 pub mod context;
 pub mod demo;
 pub mod display;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use plumb_engine::event::Cause;
 use plumb_engine::graph::{Graph, StepId};
-use plumb_engine::plan::{self, Plan, PlanOptions, State};
+use plumb_engine::plan::{self, Plan, State};
 use serde::Serialize;
 
 use crate::args::PlanArgs;
@@ -42,8 +42,8 @@ struct Line {
 
 /// Runs the command.
 pub fn run(context: &Context, args: &PlanArgs) -> Result<Exit, Trouble> {
-    let graph = context.load(&args.pipeline, &args.steps)?;
-    let plan = plan::plan(&graph, &context.store()?, &PlanOptions::default())?;
+    let (graph, options) = args.choice.load(context, &args.pipeline)?;
+    let plan = plan::plan(&graph, &context.store()?, &options)?;
     if args.form.json {
         context.printer.json(&report(&graph, &plan));
     } else {

@@ -1,11 +1,9 @@
 //! `plumb run` and `plumb demo`: runs what is missing, tells it while it goes on and when it is over.
 
 use plumb_cache::Store;
-use plumb_engine::diagnostic::Diagnostics;
 use plumb_engine::error::EngineError;
 use plumb_engine::execute::{self, RunOptions, Stop};
-use plumb_engine::graph::{Graph, StepId};
-use plumb_engine::pipeline;
+use plumb_engine::graph::Graph;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::{DemoArgs, Pipeline, RunArgs};
@@ -20,19 +18,13 @@ use crate::trouble::{self, Trouble};
 
 /// Runs the command.
 pub fn run(context: &Context, args: &RunArgs) -> Result<Exit, Trouble> {
-    let mut graph = context.load(&args.pipeline, &args.steps)?;
+    let (graph, plan) = args.choice.load(context, &args.pipeline)?;
     let manner = match (args.form.json, args.verbose) {
         (true, _) => Manner::Json,
         (false, true) => Manner::Verbose,
         (false, false) => Manner::People,
     };
-    let mut options = RunOptions { keep_going: args.keep_going, ..RunOptions::default() };
-    for selector in &args.fresh {
-        options.plan.fresh.extend(pipeline::select(&graph, selector).map_err(Diagnostics::from)?);
-    }
-    // A goal that is present asks for nothing upstream: what is asked for afresh is asked for by itself.
-    let more: Vec<StepId> = options.plan.fresh.iter().copied().filter(|id| !graph.goals.contains(id)).collect();
-    graph.goals.extend(more);
+    let mut options = RunOptions { plan, keep_going: args.keep_going, ..RunOptions::default() };
     options.jobs = args.jobs.map_or(options.jobs, usize::from);
     execute(context, &graph, manner, options)
 }

@@ -2,7 +2,7 @@
 //! the names that a part gives itself; whether parts fit together is settled in `resolve.rs`.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use toml::Spanned;
@@ -14,6 +14,7 @@ use super::plans::{self, Plans};
 use super::reference::{self, InputText};
 use super::settings;
 use super::table::{self, Complaints, Fields, Item, Text};
+use super::with::{self, Named};
 use crate::diagnostic::Diagnostic;
 use crate::settings::RunSettings;
 
@@ -65,6 +66,8 @@ pub struct Document<'t> {
     pub params: BTreeMap<Cow<'t, str>, Item<'t>>,
     /// Where each parameter stands, for the unused ones.
     pub param_spans: BTreeMap<Cow<'t, str>, Range<usize>>,
+    /// The parameters that `run` tables name.
+    pub run_params: BTreeSet<String>,
     /// `[axes]`.
     pub axes: Vec<Axis<'t>>,
     /// `[[plan]]`.
@@ -90,14 +93,18 @@ pub fn read<'t>(root: Spanned<DeTable<'t>>, selection: &'t Selection, complaints
         .into_iter()
         .filter_map(|(name, item)| source(name, item, &params, complaints));
     let sources = sources.collect();
-    let stages = root.entries("stage", complaints).into_iter().filter_map(|(name, item)| stage(name, item, complaints));
+    let mut run_params = BTreeSet::new();
+    let stages = root
+        .entries("stage", complaints)
+        .into_iter()
+        .filter_map(|(name, item)| stage(name, item, &params, &mut run_params, complaints));
     let stages: Vec<StageText<'_>> = stages.collect();
     root.finish("top-level", complaints);
     if stages.is_empty() && !complaints.any_errors() {
         let hint = "add `[stage.NAME]` with `uses = \"KIND\"`".to_string();
         complaints.add(Diagnostic::at(0..0, "the pipeline has no stages").hint(hint));
     }
-    Document { name, goal, publish, params, param_spans, axes, plans, sources, stages }
+    Document { name, goal, publish, params, param_spans, run_params, axes, plans, sources, stages }
 }
 
 fn schema(root: &mut Fields<'_>, complaints: &mut Complaints) {
@@ -187,8 +194,9 @@ fn params<'t>(
         }
     }
     for (name, value) in &selection.set {
-        if spans.contains_key(name.as_str()) {
-            params.insert(name.as_str().into(), literal(value));
+        if let Some(declared) = params.get(name.as_str()) {
+            let given = set_value(value, declared);
+            params.insert(name.as_str().into(), given);
         } else {
             let hint = crate::nearest::hint("parameters", name, spans.keys().map(AsRef::as_ref));
             complaints.add(Diagnostic::new(format!("`--set {name}={value}`: unknown parameter `{name}`")).hint(hint));
@@ -203,7 +211,18 @@ fn check_param(item: &Item<'_>, complaints: &mut Complaints) {
     }
 }
 
-/// `--set` writes a TOML literal; what is none is text.
+/// What `--set` gives: text for a parameter that is text in the file (`--set name=5` needs no quotes there), else a
+/// TOML literal.
+fn set_value<'t>(value: &'t str, declared: &Item<'t>) -> Item<'t> {
+    let given = literal(value);
+    let both = (declared.get_ref(), given.get_ref());
+    if let (DeValue::String(_), false) = (both.0, matches!(both.1, DeValue::String(_))) {
+        return Spanned::new(0..0, DeValue::String(value.into()));
+    }
+    given
+}
+
+/// A TOML literal; what is none is text.
 fn literal(value: &str) -> Item<'_> {
     let finite =
         |item: &Item<'_>| !matches!(item.get_ref(), DeValue::Float(float) if float.as_str().contains(['n', 'i']));
@@ -275,7 +294,13 @@ fn source_path<'t>(
     Some((Spanned::new(span, path.into_inner()), Some(param.get_ref().to_string())))
 }
 
-fn stage<'t>(name: Text<'t>, item: Item<'t>, complaints: &mut Complaints) -> Option<StageText<'t>> {
+fn stage<'t>(
+    name: Text<'t>,
+    item: Item<'t>,
+    params: &BTreeMap<Cow<'t, str>, Item<'t>>,
+    run_params: &mut BTreeSet<String>,
+    complaints: &mut Complaints,
+) -> Option<StageText<'t>> {
     table::check_name(&name, "stage", complaints);
     if name.get_ref() == "source" {
         complaints.error(name.span(), "a stage cannot be named `source`: `source.NAME` refers to `[source.NAME]`");
@@ -299,9 +324,35 @@ fn stage<'t>(name: Text<'t>, item: Item<'t>, complaints: &mut Complaints) -> Opt
     let with = with.unwrap_or_else(|| Spanned::new(uses.as_ref().map_or(name.span(), Spanned::span), DeTable::new()));
     let outputs = fields.take("outputs").map(|item| (item.span(), outputs(item, complaints)));
     let salt = fields.text("salt", complaints).map(|salt| salt.into_inner().into_owned());
-    let run = fields.take("run").map(|item| settings::read(item, complaints)).unwrap_or_default();
+    let run = fields.take("run").map(|item| with_params(item, params, run_params, complaints));
+    let run = run.map(|item| settings::read(item, complaints)).unwrap_or_default();
     fields.finish("stage", complaints);
     Some(StageText { name, uses, inputs, broken_inputs, with, outputs, salt, run })
+}
+
+/// A `run` table with its `{ param = … }` replaced. It is read once for all branches, so no axis can stand in it.
+fn with_params<'t>(
+    run: Item<'t>,
+    params: &BTreeMap<Cow<'t, str>, Item<'t>>,
+    used: &mut BTreeSet<String>,
+    complaints: &mut Complaints,
+) -> Item<'t> {
+    let DeValue::Table(table) = run.get_ref() else { return run };
+    with::visit(table, &mut |named, span| match named {
+        Named::Param(name) if params.contains_key(name) => {
+            used.insert(name.to_string());
+        }
+        Named::Param(name) => complaints.unknown(span, "parameter", name, params.keys().map(AsRef::as_ref)),
+        Named::Axis(_) => {
+            let hint = "`run` is how a stage runs, the same for all its branches: write a value or `{ param = … }`";
+            complaints.add(Diagnostic::at(span, "`run` cannot follow an axis").hint(hint.to_string()));
+        }
+    });
+    let replaced = with::replace(table, &|named| match named {
+        Named::Param(name) => params.get(name),
+        Named::Axis(_) => None,
+    });
+    Spanned::new(run.span(), DeValue::Table(replaced))
 }
 
 /// `outputs = { table = "table.md" }`, or `["table"]` where the file has the output's name.

@@ -196,7 +196,7 @@ impl<'t> Expander<'_, 't> {
                 }
                 if branches.is_empty() {
                     let message = format!("`{}` gathers no branch", address(self.document, stage, row));
-                    let hint = "no plan names a branch that fits: check `over` and `plan`".to_string();
+                    let hint = self.document.plans.why_empty(*plan);
                     self.complaints.add(Diagnostic::at(span.clone(), message).hint(hint));
                 }
                 graph::Input::Gathered { branches, mark_missing: *mark_missing }

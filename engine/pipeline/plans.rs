@@ -12,6 +12,7 @@ use super::axes::{self, Axis, AxisSet};
 use super::reference::scalar;
 use super::table::{self, Complaints, Fields, Item, Text};
 use crate::diagnostic::Diagnostic;
+use crate::graph::Skip;
 
 /// More combinations than this are a slip.
 const MOST_COMBINATIONS: usize = 200_000;
@@ -32,6 +33,8 @@ pub struct Plans {
     sizes: Vec<u16>,
     projections: BTreeMap<(AxisSet, Option<usize>), Rc<Vec<Row>>>,
     is_too_large: bool,
+    /// What the plans leave out, for whoever asks for it.
+    pub skips: Vec<Skip>,
 }
 
 impl Plans {
@@ -43,6 +46,15 @@ impl Plans {
             complaints.unknown(name.span(), "plan", wanted, self.names.iter().flatten().map(String::as_str));
         }
         found
+    }
+
+    /// What to look at where the plans, or one of them, give a gather no branch.
+    pub fn why_empty(&self, plan: Option<usize>) -> String {
+        let name = plan.and_then(|plan| self.names[plan].as_ref());
+        match name.filter(|name| self.skips.iter().any(|skip| skip.plan.as_ref() == Some(name))) {
+            Some(name) => format!("plan `{name}` skips every branch that fits: check its `skip`"),
+            None => "no plan names a branch that fits: check `over` and `plan`".to_string(),
+        }
     }
 
     /// Whether some projection was not made because it has more than [`MOST_STEPS`] rows.
@@ -97,7 +109,9 @@ pub fn read(item: Option<Item<'_>>, axes: &[Axis<'_>], complaints: &mut Complain
             sizes,
             projections: BTreeMap::new(),
             is_too_large: false,
+            skips: Vec::new(),
         },
+        skip: Vec::new(),
     };
     match item {
         None => reader.one_off(None),
@@ -105,9 +119,13 @@ pub fn read(item: Option<Item<'_>>, axes: &[Axis<'_>], complaints: &mut Complain
             let span = item.span();
             let tables = table::list(item, "`plan`", reader.complaints).unwrap_or_default();
             if tables.len() > MOST_PLANS {
-                reader.complaints.error(span, format!("more than {MOST_PLANS} plans"));
+                reader.complaints.error(span.clone(), format!("more than {MOST_PLANS} plans"));
             }
             tables.into_iter().take(MOST_PLANS).for_each(|table| reader.plan(table));
+            if reader.plans.combinations.is_empty() && !reader.complaints.any_errors() {
+                let message = "every combination of every plan is skipped: no stage has a branch";
+                reader.complaints.add(Diagnostic::at(span, message).hint("make `skip` name more axes".to_string()));
+            }
         }
     }
     reader.plans
@@ -116,10 +134,27 @@ pub fn read(item: Option<Item<'_>>, axes: &[Axis<'_>], complaints: &mut Complain
 /// For each axis that a plan varies, the values that it takes.
 type Over = Vec<(usize, Vec<u16>)>;
 
+/// One table of `skip` while its plan is read.
+struct Skipping {
+    over: Over,
+    span: Range<usize>,
+    /// Combinations that it left out.
+    left_out: usize,
+}
+
+impl Skipping {
+    /// Whether every axis that it names has one of the values that it names.
+    fn covers(&self, row: &Row) -> bool {
+        self.over.iter().all(|(axis, values)| values.contains(&row[*axis]))
+    }
+}
+
 struct PlanReader<'a, 't> {
     axes: &'a [Axis<'t>],
     complaints: &'a mut Complaints,
     plans: Plans,
+    /// Of the plan that is being read.
+    skip: Vec<Skipping>,
 }
 
 impl<'t> PlanReader<'_, 't> {
@@ -130,9 +165,12 @@ impl<'t> PlanReader<'_, 't> {
         let mode = fields.text("mode", self.complaints);
         let over = fields.take("over");
         let runs = fields.take("runs");
+        let skip = fields.take("skip");
         fields.finish("plan", self.complaints);
         self.name(name);
-        let over = over.and_then(|over| self.over(over));
+        let over = over.and_then(|over| self.over(over, "`over`"));
+        self.skip = skip.map(|skip| self.skips(skip)).unwrap_or_default();
+        let before = self.complaints.all.len();
         match mode.as_ref().map_or("one-off", |mode| mode.get_ref().as_ref()) {
             "one-off" => self.one_off(over),
             "cross" => self.cross(over, span),
@@ -141,6 +179,53 @@ impl<'t> PlanReader<'_, 't> {
                 let span = mode.as_ref().map_or(span, Spanned::span);
                 self.complaints.unknown(span, "plan mode", other, ["one-off", "cross", "list"]);
             }
+        }
+        if self.complaints.all.len() == before {
+            self.warn_idle_skips();
+        }
+        self.note_skips();
+    }
+
+    /// `skip = { AXIS = VALUE }`, or a list of such tables.
+    fn skips(&mut self, item: Item<'t>) -> Vec<Skipping> {
+        let tables = match item.get_ref() {
+            DeValue::Array(_) => table::list(item, "`skip`", self.complaints).unwrap_or_default(),
+            _ => vec![item],
+        };
+        let mut skips = Vec::new();
+        for table in tables {
+            let span = table.span();
+            let before = self.complaints.all.len();
+            let over = self.over(table, "`skip`").unwrap_or_default();
+            if self.complaints.all.len() > before {
+                continue;
+            }
+            if over.is_empty() {
+                let hint = "write `skip = { AXIS = VALUE }`: what has all of these values is left out".to_string();
+                self.complaints.add(Diagnostic::at(span, "this `skip` names no axis").hint(hint));
+                continue;
+            }
+            skips.push(Skipping { over, span, left_out: 0 });
+        }
+        skips
+    }
+
+    fn warn_idle_skips(&mut self) {
+        for skip in self.skip.iter().filter(|skip| skip.left_out == 0) {
+            let message = "this `skip` leaves nothing out: the plan has no such combination";
+            self.complaints.add(Diagnostic::at(skip.span.clone(), message).warning());
+        }
+    }
+
+    fn note_skips(&mut self) {
+        let plan = self.plans.names.last().cloned().flatten();
+        for Skipping { over, .. } in std::mem::take(&mut self.skip) {
+            let label = |axis: usize, value: u16| self.axes[axis].choices[usize::from(value)].label.to_string();
+            let term = |(axis, values): (usize, Vec<u16>)| {
+                let labels = values.into_iter().map(|value| label(axis, value)).collect();
+                (self.axes[axis].name.get_ref().to_string(), labels)
+            };
+            self.plans.skips.push(Skip { plan: plan.clone(), terms: over.into_iter().map(term).collect() });
         }
     }
 
@@ -154,7 +239,12 @@ impl<'t> PlanReader<'_, 't> {
         self.plans.names.push(name.map(|name| name.into_inner().into_owned()));
     }
 
+    /// Takes a combination in, unless it is skipped.
     fn add(&mut self, row: Row) {
+        if let Some(skip) = self.skip.iter_mut().find(|skip| skip.covers(&row)) {
+            skip.left_out += 1;
+            return;
+        }
         let plan = self.plans.names.len().saturating_sub(1);
         *self.plans.combinations.entry(row).or_default() |= 1 << plan;
     }
@@ -215,8 +305,8 @@ impl<'t> PlanReader<'_, 't> {
         }
     }
 
-    fn over(&mut self, item: Item<'t>) -> Option<Over> {
-        let fields = table::table(item, "`over`", self.complaints)?;
+    fn over(&mut self, item: Item<'t>, what: &str) -> Option<Over> {
+        let fields = table::table(item, what, self.complaints)?;
         let mut over = Over::new();
         for (name, item) in table::in_file_order(fields) {
             let Some(axis) = self.varying(&name) else { continue };

@@ -117,7 +117,10 @@ pub fn resolve<'t>(document: &mut Document<'t>, registry: &Registry, complaints:
         sources: document.sources.iter().enumerate().map(|(index, one)| (one.name.get_ref().as_ref(), index)).collect(),
         known: kinds.iter().map(Option::is_some).collect(),
         outputs: &outputs,
-        used_params: document.sources.iter().filter_map(|source| source.param.clone()).collect(),
+        used_params: {
+            let in_sources = document.sources.iter().filter_map(|source| source.param.clone());
+            in_sources.chain(document.run_params.iter().cloned()).collect()
+        },
         document,
         complaints,
     };

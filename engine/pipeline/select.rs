@@ -6,29 +6,33 @@ use std::ops::Range;
 
 use super::axes::Axis;
 use crate::diagnostic::Diagnostic;
-use crate::graph::{Address, Graph, Step, StepId};
+use crate::graph::{Address, Graph, Skip, Step, StepId};
 use crate::nearest;
 
 /// The steps of a graph that a selector names, in the order of the graph; an error names the nearest stage, axis or
 /// label.
 pub fn select(graph: &Graph, selector: &str) -> Result<Vec<StepId>, Diagnostic> {
-    Index::new(&graph.steps).select(selector)
+    Index::new(&graph.steps, &graph.skips).select(selector)
 }
+
+/// Addresses that a hint lists.
+const LISTED: usize = 3;
 
 /// The steps by stage. The steps of one stage lie side by side.
 pub struct Index<'s> {
     steps: &'s [Step],
+    skips: &'s [Skip],
     stages: BTreeMap<&'s str, Range<usize>>,
 }
 
 impl<'s> Index<'s> {
     /// Made once for many selections.
-    pub fn new(steps: &'s [Step]) -> Self {
+    pub fn new(steps: &'s [Step], skips: &'s [Skip]) -> Self {
         let mut stages: BTreeMap<&str, Range<usize>> = BTreeMap::new();
         for (position, step) in steps.iter().enumerate() {
             stages.entry(&step.address.stage).or_insert(position..position).end = position + 1;
         }
-        Self { steps, stages }
+        Self { steps, skips, stages }
     }
 
     /// The steps that a selector names: at least one.
@@ -43,31 +47,48 @@ impl<'s> Index<'s> {
             return Err(Diagnostic::new(format!("unknown stage `{stage}`")).hint(hint));
         }
         let terms = branch.split(',').filter(|term| !term.is_empty());
-        let terms: Vec<(&str, &str)> =
-            terms.map(|term| self.term(selector, term, &ranges)).collect::<Result<_, _>>()?;
-        let fits = |position: &usize| {
-            terms
-                .iter()
-                .all(|(axis, wanted)| label(&self.steps[*position].address, axis).is_some_and(|is| covers(wanted, is)))
+        let terms: Vec<(&str, &str)> = terms.map(|term| parts(selector, term)).collect::<Result<_, _>>()?;
+        let fitting = |position: usize| {
+            let address = &self.steps[position].address;
+            terms.iter().filter(|(axis, wanted)| label(address, axis).is_some_and(|is| covers(wanted, is))).count()
         };
-        let found: BTreeSet<StepId> = ranges.into_iter().cloned().flatten().filter(fits).map(StepId).collect();
+        let all = || ranges.iter().flat_map(|range| (**range).clone());
+        let found: BTreeSet<StepId> = all().filter(|at| fitting(*at) == terms.len()).map(StepId).collect();
         if found.is_empty() {
-            let hint = format!("`plumb plan FILE '{stage}'` lists the branches");
+            terms.iter().try_for_each(|(axis, wanted)| self.check_term(selector, axis, wanted, &terms, &ranges))?;
+            let most = all().map(fitting).max().unwrap_or_default();
+            let near: Vec<String> = all()
+                .filter(|at| fitting(*at) == most)
+                .map(|at| format!("`{}`", self.steps[at].address))
+                .take(LISTED)
+                .collect();
+            let hint = self.skipped(&terms).unwrap_or_else(|| format!("the nearest are {}", near.join(", ")));
             return Err(Diagnostic::new(format!("no plan makes the branch `{selector}`")).hint(hint));
         }
         Ok(found.into_iter().collect())
     }
 
-    fn term<'q>(
+    /// The plan's `skip` that leaves out what the terms name, as a sentence.
+    fn skipped(&self, terms: &[(&str, &str)]) -> Option<String> {
+        let named = |(axis, labels): &(String, Vec<String>)| {
+            terms.iter().any(|(name, wanted)| name == axis && labels.iter().any(|label| covers(wanted, label)))
+        };
+        let skip = self.skips.iter().find(|skip| skip.terms.iter().all(named))?;
+        let terms: Vec<String> =
+            skip.terms.iter().map(|(axis, labels)| format!("{axis}={}", labels.join(","))).collect();
+        let plan = skip.plan.as_ref().map_or_else(|| "the plan".to_string(), |plan| format!("plan `{plan}`"));
+        Some(format!("{plan} skips `{}`", terms.join(" ")))
+    }
+
+    /// Where nothing was found: whether the axis and the label exist in the stages at all.
+    fn check_term(
         &self,
         selector: &str,
-        term: &'q str,
+        axis: &str,
+        wanted: &str,
+        terms: &[(&str, &str)],
         ranges: &[&Range<usize>],
-    ) -> Result<(&'q str, &'q str), Diagnostic> {
-        let Some((axis, wanted)) = term.split_once('=') else {
-            let hint = "write `STAGE@AXIS=LABEL`".to_string();
-            return Err(Diagnostic::new(format!("`{term}` in `{selector}` is no `AXIS=LABEL`")).hint(hint));
-        };
+    ) -> Result<(), Diagnostic> {
         let addresses = ranges.iter().flat_map(|range| &self.steps[(**range).clone()]).map(|step| &step.address);
         let seen: BTreeSet<(&str, &str)> = addresses
             .flat_map(|address| &address.branch)
@@ -80,11 +101,18 @@ impl<'s> Index<'s> {
         }
         let labels: Vec<&str> = seen.iter().filter(|(known, _)| *known == axis).map(|(_, label)| *label).collect();
         if !labels.iter().any(|label| covers(wanted, label)) {
-            let hint = nearest::hint("values", wanted, labels);
+            let hint = self.skipped(terms).or_else(|| nearest::hint("values", wanted, labels));
             return Err(Diagnostic::new(format!("`{selector}`: axis `{axis}` has no `{wanted}` here")).hint(hint));
         }
-        Ok((axis, wanted))
+        Ok(())
     }
+}
+
+fn parts<'q>(selector: &str, term: &'q str) -> Result<(&'q str, &'q str), Diagnostic> {
+    term.split_once('=').ok_or_else(|| {
+        let hint = "write `STAGE@AXIS=LABEL,AXIS=LABEL`".to_string();
+        Diagnostic::new(format!("`{term}` in `{selector}` is no `AXIS=LABEL`")).hint(hint)
+    })
 }
 
 fn label<'a>(address: &'a Address, axis: &str) -> Option<&'a str> {
@@ -98,6 +126,11 @@ fn covers(wanted: &str, label: &str) -> bool {
         Some((from, to)) => label.parse::<i64>().is_ok_and(|label| (from..=to).contains(&label)),
         None => matches(wanted, label),
     }
+}
+
+/// Whether a range of replicates begins or ends where there is none.
+fn leaves(wanted: &str, axis: &Axis<'_>) -> bool {
+    wanted.split_once("..").is_some_and(|(from, to)| [from, to].iter().any(|end| axis.position(end).is_none()))
 }
 
 /// A pattern in which `*` stands for any text.
@@ -142,6 +175,17 @@ impl<'q> AxisFilter<'q> {
         };
         let labels: Vec<&str> = labels.split(',').collect();
         let known = || axis.choices.iter().map(|choice| choice.label.as_ref());
+        if axis.replicate
+            && let Some(range) = labels.iter().find(|wanted| leaves(wanted, axis))
+        {
+            let (first, last) = (known().next().unwrap_or_default(), known().next_back().unwrap_or_default());
+            let message = format!("`--axis {option}`: axis `{name}` does not hold all of `{range}`");
+            return Err(Diagnostic::new(message).hint(format!("`{name}` goes from {first} to {last}")));
+        }
+        if let Some(label) = labels.iter().find(|label| label.contains('=')) {
+            let hint = format!("give each axis its own option: `--axis {name}=… --axis {label}`");
+            return Err(Diagnostic::new(format!("`--axis {option}` names two axes")).hint(hint));
+        }
         if let Some(label) = labels.iter().find(|wanted| !known().any(|label| covers(wanted, label))) {
             let hint = nearest::hint("values", label, known());
             return Err(Diagnostic::new(format!("`--axis {option}`: axis `{name}` has no `{label}`")).hint(hint));

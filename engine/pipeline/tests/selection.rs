@@ -117,21 +117,21 @@ fn wrong_selections_name_the_nearest() {
         &[],
         &["trian", "train@rewrad=label", "train@reward=lable", "prep@seed=0", "train@seed"],
         expect![[r#"
-        error: unknown stage `trian`
-        hint: did you mean `train`?
+            error: unknown stage `trian`
+            hint: did you mean `train`?
 
-        error: `train@rewrad=label`: the stage sees no axis `rewrad`
-        hint: did you mean `reward`?
+            error: `train@rewrad=label`: the stage sees no axis `rewrad`
+            hint: did you mean `reward`?
 
-        error: `train@reward=lable`: axis `reward` has no `lable` here
-        hint: did you mean `label`?
+            error: `train@reward=lable`: axis `reward` has no `lable` here
+            hint: did you mean `label`?
 
-        error: `prep@seed=0`: the stage sees no axis `seed`
-        hint: there are no axes it sees
+            error: `prep@seed=0`: the stage sees no axis `seed`
+            hint: there are no axes it sees
 
-        error: `seed` in `train@seed` is no `AXIS=LABEL`
-        hint: write `STAGE@AXIS=LABEL`
-    "#]],
+            error: `seed` in `train@seed` is no `AXIS=LABEL`
+            hint: write `STAGE@AXIS=LABEL,AXIS=LABEL`
+        "#]],
     );
     check(
         &["seed=0"],
