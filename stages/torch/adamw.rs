@@ -45,22 +45,19 @@ impl AdamW {
         shapes.iter().map(leaf).collect()
     }
 
-    /// Clips `gradient` to the global norm `norm` it has and makes one update; returns the learning rate used.
-    pub fn step(&mut self, gradient: &mut Tensor, norm: f64) -> f64 {
+    /// Clips `gradients` (in the order of the weights) to the global norm `norm` that they have and makes one update;
+    /// returns the learning rate used.
+    pub fn step(&mut self, gradients: &[Tensor], norm: f64) -> f64 {
         let _guard = no_grad_guard();
         let most = self.settings.max_grad_norm;
-        if most > 0.0 && norm > most {
-            let _ = gradient.g_mul_scalar_(most / (norm + 1e-6));
-        }
+        let clip = if most > 0.0 && norm > most { most / (norm + 1e-6) } else { 1.0 };
         let rate = self.settings.learning_rate_at(self.steps);
         self.steps += 1;
-        let (size, chunk) = (self.data.numel() as i64, self.chunk());
-        for (first, last, decay) in [(0, self.decayed, self.settings.weight_decay), (self.decayed, size, 0.0)] {
-            let mut start = first;
-            while start < last {
-                let length = chunk.min(last - start);
-                self.update(gradient, start, length, rate, decay);
-                start += length;
+        let (chunk, mut start) = (self.chunk(), 0);
+        for gradient in gradients {
+            for part in gradient.reshape([-1]).split(chunk, 0) {
+                self.update(&part, start, clip, rate);
+                start += part.numel() as i64;
             }
         }
         rate
@@ -70,19 +67,22 @@ impl AdamW {
         if self.data.device() == Device::Cpu { CHUNK } else { i64::MAX }
     }
 
-    fn update(&self, gradient: &Tensor, start: i64, length: i64, rate: f64, decay: f64) {
-        let Optimizer { adam_beta1: beta1, adam_beta2: beta2, adam_epsilon: epsilon, .. } = self.settings;
+    // The elements from `start` on, whose gradients these are.
+    fn update(&self, gradient: &Tensor, start: i64, clip: f64, rate: f64) {
+        let Optimizer { adam_beta1: beta1, adam_beta2: beta2, adam_epsilon: epsilon, weight_decay, .. } = self.settings;
         let steps = self.steps as f64;
         let (first, second) = (1.0 - beta1.powf(steps), 1.0 - beta2.powf(steps));
-        let part = |whole: &Tensor| whole.narrow(0, start, length);
+        let part = |whole: &Tensor| whole.narrow(0, start, gradient.numel() as i64);
         let (mut data, mut mean, mut square) = (part(&self.data), part(&self.mean), part(&self.square));
-        let gradient = part(gradient);
-        let _ = mean.lerp_(&gradient, 1.0 - beta1);
+        if clip < 1.0 {
+            let _ = gradient.shallow_clone().g_mul_scalar_(clip);
+        }
+        let _ = mean.lerp_(gradient, 1.0 - beta1);
         let scaled = gradient.g_mul_scalar((1.0 - beta2).sqrt());
         let _ = square.g_mul_scalar_(beta2).addcmul_(&scaled, &scaled);
         let floor = square.sqrt().g_div_scalar(second.sqrt()).g_add_scalar(epsilon);
-        if decay > 0.0 {
-            let _ = data.g_mul_scalar_(1.0 - rate * decay);
+        if start < self.decayed && weight_decay > 0.0 {
+            let _ = data.g_mul_scalar_(1.0 - rate * weight_decay);
         }
         let _ = data.addcdiv_(&mean.g_mul_scalar(-rate / first), &floor);
     }

@@ -20,7 +20,7 @@ use crate::config::{Config, token_ids};
 use crate::learner::Learner;
 use crate::transformer::Transformer;
 use crate::weights::{self, Files};
-use crate::{device, generate, losses};
+use crate::{device, generate, head};
 
 /// Opens model folders on the device that the manner asks for.
 #[derive(Debug, Clone, Copy)]
@@ -208,7 +208,7 @@ fn score(model: &Transformer, sequences: &[Sequence], temperature: f64) -> Vec<V
     let targets: Vec<i64> =
         sequences.iter().flat_map(|sequence| &sequence.completion).map(|token| i64::from(*token)).collect();
     let targets = Tensor::from_slice(&targets).to_device(model.device);
-    let logprobs = losses::of_targets(&logits.log_softmax(-1, Kind::Float), &targets).to_device(tch::Device::Cpu);
+    let logprobs = head::of_targets(&logits.log_softmax(-1, Kind::Float), &targets).to_device(tch::Device::Cpu);
     let mut flat = vec![0f32; logprobs.numel()];
     let count = flat.len();
     logprobs.copy_data(&mut flat, count);

@@ -12,7 +12,8 @@ use tch::{Kind, Tensor};
 
 use crate::adamw::AdamW;
 use crate::batch::{Frozen, predicting};
-use crate::losses::{self, Share, Sums, Tokens};
+use crate::head::{self, Objective};
+use crate::losses::{CrossEntropy, Grpo, Share, Tokens, counted_tokens};
 use crate::transformer::Transformer;
 use crate::weights::{self, Part, Written};
 
@@ -83,8 +84,8 @@ impl Learner {
         let tokens = sequences.iter().map(|sequence| sequence.completion.len() as f64).sum::<f64>();
         let mut step = Step::new(self, model);
         for part in sorted.chunks(size(micro_batch, sorted.len())) {
-            let logits = step.logits(part, Some(&mut self.activations), self.frozen);
-            step.add(losses::cross_entropy(&logits, &targets(part, model), tokens.max(1.0)));
+            let stream = predicting(&step.model, part, self.frozen, Some(&mut self.activations));
+            step.add(&stream, &targets(part, model), &CrossEntropy { tokens: tokens.max(1.0) });
         }
         self.finish(model, step, tokens)
     }
@@ -102,21 +103,23 @@ impl Learner {
         let mut step = Step::new(self, model);
         for part in rollouts.chunks(size) {
             let sequences: Vec<Sequence> = part.iter().map(|rollout| rollout.sequence.clone()).collect();
-            let logits = step.logits(&sequences, None, self.frozen);
+            let stream = predicting(&step.model, &sequences, self.frozen, None);
             let tokens = Tokens::new(part, loss, &share, model.device);
-            step.add(losses::grpo(&logits, &targets(&sequences, model), &tokens, loss));
+            step.add(&stream, &targets(&sequences, model), &Grpo { tokens, settings: loss });
         }
-        self.finish(model, step, losses::counted_tokens(rollouts))
+        self.finish(model, step, counted_tokens(rollouts))
     }
 
     // A loss or gradient that is not finite is reported and not applied.
     fn finish(&mut self, model: &mut Transformer, step: Step, tokens: f64) -> StepReport {
-        let Some((mut gradient, sums)) = step.gradient.zip(step.sums) else { return StepReport::default() };
-        let norm = gradient.norm();
-        let read: Vec<f64> =
-            Vec::try_from(&Tensor::cat(&[sums.to_kind(Kind::Double), norm.to_kind(Kind::Double).view([1])], 0))
-                .unwrap_or_else(|_| vec![f64::NAN; 7]);
-        let [loss, entropy, kl, right, low, high, grad_norm] = read[..] else { return StepReport::default() };
+        let (Some(sums), Some(gradients)) = (step.sums, step.gradients.into_iter().collect::<Option<Vec<_>>>()) else {
+            return StepReport::default();
+        };
+        let norms: Vec<Tensor> = gradients.iter().map(Tensor::norm).collect();
+        let norm = Tensor::stack(&norms, 0).norm().view([1]);
+        let read = Tensor::cat(&[sums, norm], 0).to_kind(Kind::Double);
+        let read: Vec<f64> = Vec::try_from(&read).unwrap_or_else(|_| vec![f64::NAN; 7]);
+        let [loss, entropy, right, kl, low, high, grad_norm] = read[..] else { return StepReport::default() };
         let mut report = StepReport {
             loss,
             grad_norm,
@@ -129,7 +132,7 @@ impl Learner {
             num_tokens: tokens as u64,
         };
         if loss.is_finite() && grad_norm.is_finite() {
-            report.learning_rate = self.adamw.step(&mut gradient, grad_norm);
+            report.learning_rate = self.adamw.step(&gradients, grad_norm);
             if model.kind != Kind::Float {
                 self.refresh(model);
             }
@@ -179,7 +182,12 @@ impl Learner {
 struct Step {
     model: Transformer,
     leaves: Vec<Tensor>,
-    gradient: Option<Tensor>,
+    /// Which of the leaves is the head, if it learns.
+    head: Option<usize>,
+    /// Which of the leaves the graph below the head reaches: all but a head of its own.
+    below: Vec<usize>,
+    /// One a leaf, in its shape, once a micro-batch has been added.
+    gradients: Vec<Option<Tensor>>,
     sums: Option<Tensor>,
 }
 
@@ -193,25 +201,35 @@ impl Step {
             let kind = if parts[*place].layer().is_some() { model.kind } else { Kind::Float };
             own.weights[*place] = leaf.to_kind(kind);
         }
-        Self { model: own, leaves, gradient: None, sums: None }
+        let head = learner.places.iter().position(|place| *place == model.head());
+        let alone = head.filter(|_| !model.config.tie_word_embeddings);
+        let below = (0..leaves.len()).filter(|leaf| Some(*leaf) != alone).collect();
+        let gradients = leaves.iter().map(|_| None).collect();
+        Self { model: own, leaves, head, below, gradients, sums: None }
     }
 
-    fn logits(&self, sequences: &[Sequence], kept: Option<&mut Frozen>, frozen: usize) -> Tensor {
-        self.model.logits(&predicting(&self.model, sequences, frozen, kept))
+    // The head by hand, then the graph below it, which is told the gradient at its top.
+    fn add(&mut self, stream: &Tensor, targets: &Tensor, objective: &dyn Objective) {
+        let hidden = self.model.last_norm(stream);
+        let head = self.model.weights[self.model.head()].detach();
+        if let Some(leaf) = self.head {
+            self.gradients[leaf].get_or_insert_with(|| head.zeros_like());
+        }
+        let of_head = self.head.and_then(|leaf| self.gradients[leaf].as_mut());
+        let passed = head::pass(&hidden, targets, &head, of_head, objective);
+        let top = (hidden * passed.gradient).sum(Kind::Float);
+        let below: Vec<&Tensor> = self.below.iter().map(|leaf| &self.leaves[*leaf]).collect();
+        for (leaf, part) in self.below.iter().zip(Tensor::run_backward(&[&top], &below, false, false)) {
+            add(&mut self.gradients[*leaf], part);
+        }
+        add(&mut self.sums, passed.sums);
     }
+}
 
-    fn add(&mut self, sums: Sums) {
-        let gradients = Tensor::run_backward(&[&sums.loss], &self.leaves, false, false);
-        let flat: Vec<Tensor> = gradients.iter().map(|gradient| gradient.reshape([-1])).collect();
-        let (gradient, sums) = (Tensor::cat(&flat, 0), Tensor::cat(&[sums.loss.detach().view([1]), sums.counts], 0));
-        let added = |whole: Option<Tensor>, part: Tensor| {
-            Some(match whole {
-                Some(mut whole) => whole.g_add_(&part),
-                None => part,
-            })
-        };
-        self.gradient = added(self.gradient.take(), gradient);
-        self.sums = added(self.sums.take(), sums);
+fn add(whole: &mut Option<Tensor>, part: Tensor) {
+    match whole {
+        Some(whole) => drop(whole.g_add_(&part)),
+        None => *whole = Some(part),
     }
 }
 

@@ -8,6 +8,7 @@ pub mod dequantize;
 pub mod device;
 pub mod generate;
 pub mod gguf;
+pub mod head;
 pub mod import;
 pub mod init;
 pub mod language_model;

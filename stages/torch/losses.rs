@@ -1,33 +1,29 @@
 //! Losses over a row of completion tokens: token-mean cross-entropy and GRPO's clipped objective with the k3
-//! divergence, under TRL's definitions. The same mathematics on slices is in
+//! divergence, under TRL's definitions, each as an objective of the head's pass. The same mathematics on slices is in
 //! `plumb_stages::maths::grpo`; a test here compares the two.
 
 use plumb_stages::maths::grpo::{GrpoLoss, LossType};
 use plumb_stages::model::Rollout;
-use tch::{Device, Kind, Tensor, no_grad_guard};
+use tch::{Device, Kind, Tensor, with_grad};
 
-/// Sums over the tokens of one micro-batch, still on the device: read once a step.
-pub struct Sums {
-    /// To be minimised; divided as the whole step demands.
-    pub loss: Tensor,
-    /// (5): tokens' entropy, k3 divergence, right argmax, clipped below, clipped above
-    pub counts: Tensor,
-}
-
-/// Log-probability of each target: (tokens, vocabulary), (tokens) -> (tokens)
-pub fn of_targets(logprobs: &Tensor, targets: &Tensor) -> Tensor {
-    logprobs.gather(1, &targets.unsqueeze(1), false).squeeze_dim(1)
-}
+use crate::head::{Objective, Worth};
 
 /// Cross-entropy summed over tokens and divided by `tokens`, the whole step's number.
-pub fn cross_entropy(logits: &Tensor, targets: &Tensor, tokens: f64) -> Sums {
-    let logprobs = logits.log_softmax(-1, Kind::Float);
-    let chosen = of_targets(&logprobs, targets);
-    let loss = chosen.sum(Kind::Float).g_mul_scalar(-1.0 / tokens);
-    let _guard = no_grad_guard();
-    let right = chosen.ge_tensor(&logprobs.amax([-1], false)).sum(Kind::Float);
-    let zero = Tensor::zeros_like(&right);
-    Sums { loss, counts: Tensor::stack(&[&entropy(&logprobs, None), &zero, &right, &zero, &zero], 0) }
+pub struct CrossEntropy {
+    /// Completion tokens of the whole step.
+    pub tokens: f64,
+}
+
+impl Objective for CrossEntropy {
+    fn worth(&self, logprobs: &Tensor, _first: i64) -> Worth {
+        let kind = (Kind::Float, logprobs.device());
+        Worth {
+            loss: logprobs.sum(Kind::Float).g_mul_scalar(-1.0 / self.tokens),
+            gradient: Tensor::full_like(logprobs, -1.0 / self.tokens),
+            counted: None,
+            counts: Tensor::zeros([3], kind),
+        }
+    }
 }
 
 /// What the rollouts of one micro-batch say of each token, flat.
@@ -37,6 +33,14 @@ pub struct Tokens {
     reference: Option<Tensor>,
     weight: Tensor,
     counted: Tensor,
+}
+
+/// GRPO's loss over one micro-batch.
+pub struct Grpo<'a> {
+    /// What its rollouts say.
+    pub tokens: Tokens,
+    /// The clipped loss.
+    pub settings: &'a GrpoLoss,
 }
 
 /// Denominators of the whole step, which micro-batches share.
@@ -91,51 +95,52 @@ impl Tokens {
             counted: spread(&|rollout| f64::from(u8::from(rollout.counted))),
         }
     }
+
+    fn part(&self, first: i64, length: i64) -> Self {
+        let cut = |whole: &Tensor| whole.narrow(0, first, length);
+        Self {
+            advantage: cut(&self.advantage),
+            old: self.old.as_ref().map(cut),
+            reference: self.reference.as_ref().map(cut),
+            weight: cut(&self.weight),
+            counted: cut(&self.counted),
+        }
+    }
 }
 
-/// GRPO's loss. `logits` are not yet divided by the temperature.
-pub fn grpo(logits: &Tensor, targets: &Tensor, tokens: &Tokens, settings: &GrpoLoss) -> Sums {
-    let scaled =
-        if settings.temperature == 1.0 { logits.shallow_clone() } else { logits.g_div_scalar(settings.temperature) };
-    let all = scaled.log_softmax(-1, Kind::Float);
-    let logprobs = of_targets(&all, targets);
+impl Objective for Grpo<'_> {
+    fn temperature(&self) -> f64 {
+        self.settings.temperature
+    }
+
+    fn worth(&self, logprobs: &Tensor, first: i64) -> Worth {
+        let tokens = self.tokens.part(first, logprobs.size()[0]);
+        let leaf = logprobs.detach().set_requires_grad(true);
+        let (loss, counts) = with_grad(|| grpo(&leaf, &tokens, self.settings));
+        let gradient = Tensor::run_backward(&[&loss], &[&leaf], false, false).swap_remove(0);
+        Worth { loss: loss.detach(), gradient, counted: Some(tokens.counted), counts: counts.detach() }
+    }
+}
+
+// The loss, and (3) the divergence and clippings of the tokens that count.
+fn grpo(logprobs: &Tensor, tokens: &Tokens, settings: &GrpoLoss) -> (Tensor, Tensor) {
     let old = tokens.old.as_ref().map_or_else(|| logprobs.detach(), Tensor::shallow_clone);
-    let ratio = (&logprobs - old).exp();
+    let ratio = (logprobs - old).exp();
     let clipped = ratio.clamp(1.0 - settings.epsilon, 1.0 + settings.epsilon_high);
     let bounded = settings.delta.map_or_else(|| ratio.shallow_clone(), |delta| ratio.clamp_max(delta));
     let gain = (bounded * &tokens.advantage).minimum(&(clipped * &tokens.advantage));
     let mut each = -gain;
     let mut divergence = Tensor::zeros_like(&tokens.weight);
     if let Some(reference) = tokens.reference.as_ref().filter(|_| settings.beta != 0.0) {
-        let apart = reference - &logprobs;
+        let apart = reference - logprobs;
         let k3 = apart.exp() - apart - 1.0;
         divergence = k3.detach();
         each += k3 * settings.beta;
     }
-    let loss = each.dot(&tokens.weight);
-    let _guard = no_grad_guard();
     let low = ratio.lt(1.0 - settings.epsilon).logical_and(&tokens.advantage.lt(0.0));
     let high = ratio.gt(1.0 + settings.epsilon_high).logical_and(&tokens.advantage.gt(0.0));
     let over = |values: &Tensor| values.to_kind(Kind::Float).dot(&tokens.counted);
-    let none = Tensor::zeros_like(&loss);
-    let counts = Tensor::stack(
-        &[&entropy(&all, Some(&tokens.counted)), &over(&divergence), &none, &over(&low), &over(&high)],
-        0,
-    );
-    Sums { loss, counts }
-}
-
-// Elements looked at together: a vocabulary of 50,000 times a thousand tokens would be allocated, and faulted in,
-// three times over.
-const AT_ONCE: i64 = 1 << 20;
-
-fn entropy(logprobs: &Tensor, counted: Option<&Tensor>) -> Tensor {
-    let logprobs = logprobs.detach();
-    let rows = (AT_ONCE / logprobs.size()[1].max(1)).max(1);
-    let of = |part: &Tensor| -(part.exp() * part).sum_dim_intlist(-1, false, Kind::Float);
-    let parts: Vec<Tensor> = logprobs.split(rows, 0).iter().map(of).collect();
-    let each = Tensor::cat(&parts, 0);
-    counted.map_or_else(|| each.sum(Kind::Float), |counted| each.dot(counted))
+    (each.dot(&tokens.weight), Tensor::stack(&[&over(&divergence), &over(&low), &over(&high)], 0))
 }
 
 #[cfg(test)]
@@ -145,6 +150,7 @@ mod tests {
     use plumb_stages::model::Sequence;
 
     use super::*;
+    use crate::head;
 
     fn rollouts() -> Vec<Rollout> {
         let rollout = |(completion, advantage, counted): (&[u32], f64, bool)| Rollout {
@@ -198,7 +204,9 @@ mod tests {
                     max_completion_length: 6,
                 };
                 let tokens = Tokens::new(&rollouts(), &settings, &Share::new(&rollouts(), 1), Device::Cpu);
-                let found = grpo(&logits(), &Tensor::from_slice(&targets), &tokens, &settings).loss.double_value(&[]);
+                let logprobs = (logits() / settings.temperature).log_softmax(-1, Kind::Float);
+                let chosen = head::of_targets(&logprobs, &Tensor::from_slice(&targets));
+                let found = Grpo { tokens, settings: &settings }.worth(&chosen, 0).loss.double_value(&[]);
                 let expected = by_hand(&settings);
                 assert!((found - expected).abs() < 1e-5, "{loss_type:?} {delta:?}: {found} is not {expected}");
             }

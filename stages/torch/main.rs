@@ -10,6 +10,7 @@ use plumb_engine::stage::StageError;
 use plumb_torch::{device, stages};
 
 fn main() -> ExitCode {
+    device::keep_memory();
     device::load_cuda();
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     match arguments.as_slice() {

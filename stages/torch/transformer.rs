@@ -82,9 +82,18 @@ impl Transformer {
 
     /// Final norm and head: (…, hidden) -> (…, vocabulary) in f32
     pub fn logits(&self, stream: &Tensor) -> Tensor {
-        let norm = 1 + self.config.num_hidden_layers * PER_BLOCK;
-        let head = if self.config.tie_word_embeddings { 0 } else { norm + 1 };
-        self.norm(&stream.to_kind(Kind::Float), &self.weights[norm]).linear(&self.weights[head], None::<&Tensor>)
+        self.last_norm(stream).linear(&self.weights[self.head()], None::<&Tensor>)
+    }
+
+    /// Final norm: (…, hidden) -> (…, hidden) in f32, what the head is given.
+    pub fn last_norm(&self, stream: &Tensor) -> Tensor {
+        self.norm(&stream.to_kind(Kind::Float), &self.weights[1 + self.config.num_hidden_layers * PER_BLOCK])
+    }
+
+    /// Which of the weights is the head, (vocabulary, hidden): the embedding where the two are tied.
+    #[must_use]
+    pub fn head(&self) -> usize {
+        if self.config.tie_word_embeddings { 0 } else { 2 + self.config.num_hidden_layers * PER_BLOCK }
     }
 
     fn block(&self, layer: usize, stream: Tensor, angles: &Tensor, attend: &mut Attend) -> Tensor {
@@ -108,10 +117,11 @@ impl Transformer {
         let (batch, time, _) = qkv.size3().expect("the stream has three dimensions");
         let (queries, keys, head) =
             (self.config.num_attention_heads, self.config.num_key_value_heads, self.config.head_dim);
-        let rotated = rotate(&qkv.narrow(2, 0, (queries + keys) * head), angles, queries + keys, head);
-        let query = rotated.narrow(2, 0, queries).transpose(1, 2);
-        let key = rotated.narrow(2, queries, keys).transpose(1, 2);
-        let value = qkv.narrow(2, (queries + keys) * head, keys * head).view([batch, time, keys, head]).transpose(1, 2);
+        // Split, not narrowed: the gradient of a split is one concatenation, that of each narrowing a zeroed whole.
+        let [turned, value] = two(qkv.split_with_sizes([(queries + keys) * head, keys * head], 2));
+        let [query, key] = two(rotate(&turned, angles, queries + keys, head).split_with_sizes([queries, keys], 2));
+        let (query, key) = (query.transpose(1, 2), key.transpose(1, 2));
+        let value = value.view([batch, time, keys, head]).transpose(1, 2);
         let attended = match attend {
             Attend::Causal(kept) => {
                 let attended = self.scores(&query, &key, &value, None, time > 1);
@@ -167,6 +177,10 @@ impl Transformer {
         let (batch, heads, time, head) = keys.size4().expect("keys have four dimensions");
         keys.unsqueeze(2).expand([batch, heads, group, time, head], false).reshape([batch, heads * group, time, head])
     }
+}
+
+fn two(parts: Vec<Tensor>) -> [Tensor; 2] {
+    parts.try_into().expect("a split into two sizes has two parts")
 }
 
 // Each pair of neighbours is a complex number, turned by its angle.

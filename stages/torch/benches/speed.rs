@@ -1,7 +1,8 @@
 //! Tokens per CPU-second of generation and training against Python's torch, same model, batch, dtype and one thread:
 //! each is measured five times in alternation, so that another load on the machine meets both.
 //!
-//! `cargo bench -p plumb-torch --bench speed -- MODEL_FOLDER PYTHON` (a Python with torch and transformers).
+//! `cargo bench -p plumb-torch --bench speed -- MODEL_FOLDER PYTHON [generate|train]` (a Python with torch and
+//! transformers).
 
 use std::io::Write;
 use std::path::Path;
@@ -19,12 +20,16 @@ const TRAIN: (usize, usize) = (4, 256);
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
-    let [folder, python] = arguments.as_slice() else {
-        tell("usage: speed MODEL_FOLDER PYTHON");
+    let [folder, python, only @ ..] = arguments.as_slice() else {
+        tell("usage: speed MODEL_FOLDER PYTHON [generate|train]");
         return;
     };
+    plumb_torch::device::keep_memory();
     plumb_torch::device::load_cuda();
     for (what, ours) in [("generate", generate as fn(&Path) -> f64), ("train", train)] {
+        if only.first().is_some_and(|only| only != what) {
+            continue;
+        }
         let (mut own, mut theirs) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
             own.push(ours(Path::new(folder)));
