@@ -66,7 +66,8 @@ pub struct GenrmTrain;
 
 impl Declare for GenrmTrain {
     const KIND: &'static str = "genrm.train";
-    const VERSION: u32 = 1;
+    // 2: the head's pass by slices and clipping by chunks: the last bits of losses and weights moved.
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "train a generative reward model by GRPO on labels, or on labels and rationales";
     const DETERMINISM: Determinism = Determinism::Seeded;
     const INPUTS: &'static [InputSpec] = &[

@@ -44,7 +44,8 @@ pub struct ActorRlhf;
 
 impl Declare for ActorRlhf {
     const KIND: &'static str = "actor.rlhf";
-    const VERSION: u32 = 1;
+    // 2: the head's pass by slices and clipping by chunks: the last bits of losses and weights moved.
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "train a policy by GRPO against a generative reward model";
     const DETERMINISM: Determinism = Determinism::Seeded;
     const INPUTS: &'static [InputSpec] = &[

@@ -38,7 +38,8 @@ pub struct Sft;
 
 impl Declare for Sft {
     const KIND: &'static str = "lm.sft";
-    const VERSION: u32 = 1;
+    // 2: the head's pass by slices and clipping by chunks: the last bits of losses and weights moved.
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "fine-tune a language model on prompt-completion rows";
     const DETERMINISM: Determinism = Determinism::Seeded;
     const INPUTS: &'static [InputSpec] = &[

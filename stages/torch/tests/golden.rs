@@ -86,7 +86,11 @@ fn fixtures() -> Vec<Fixture> {
             "warm",
             "lm.sft",
             with(json!({"max_steps": 60, "per_device_train_batch_size": 16, "judgment_share": 0.75, "seed": 1})),
-            &[("model", "init.model"), ("demonstrations", "world.demonstrations"), ("judgments", "gold.demonstrations")],
+            &[
+                ("model", "init.model"),
+                ("demonstrations", "world.demonstrations"),
+                ("judgments", "gold.demonstrations"),
+            ],
         ),
         (
             "train",
@@ -151,7 +155,9 @@ fn found(version: u32, outputs: &BTreeMap<String, PathBuf>) -> Found {
             let wave = Tensor::arange(flat.numel() as i64, (Kind::Double, tch::Device::Cpu)).cos();
             let size = flat.numel() as f64;
             found.numbers.insert(format!("{name} size"), flat.square().mean(Kind::Double).sqrt().double_value(&[]));
-            found.numbers.insert(format!("{name} wave"), (flat * wave).sum(Kind::Double).double_value(&[]) / size.sqrt());
+            found
+                .numbers
+                .insert(format!("{name} wave"), (flat * wave).sum(Kind::Double).double_value(&[]) / size.sqrt());
         }
     }
     // The first, and every twentieth of a long run.
