@@ -6,6 +6,7 @@
 //! v1/recipes/ab/cdef…      lines of action keys, first published first: an index, checked before use
 //! v1/by_stage/ab/cdef…     lines of what a stage of a pipeline published: a hint for `why`
 //! v1/witnesses/ab/cdef…/   later results of an action that differ from its record
+//! v1/disowned/             marks of results that are not to be used, by action key; made when first needed
 //! v1/claims/               one lock a running action          v1/state/   checkpoints, by action key
 //! v1/pins/                 roots of garbage collection        v1/runs/    histories      v1/logs/  logs
 //! v1/views/                trees checked out for people       v1/scratch/ what is being written or run
@@ -87,6 +88,10 @@ impl Layout {
 
     pub(crate) fn claim(&self, key: &ActionKey) -> PathBuf {
         self.base.join("claims").join(key.to_string())
+    }
+
+    pub(crate) fn disowned(&self, key: &ActionKey) -> PathBuf {
+        self.base.join("disowned").join(key.to_string())
     }
 
     pub(crate) fn state(&self, key: &ActionKey) -> PathBuf {

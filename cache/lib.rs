@@ -12,6 +12,7 @@
 //! records   publishing and finding records        ancestry     what records were made from
 //! hash      digests of files                      index        digests of unchanged sources
 //! stamp     what `stat` says                      claim, lock  who runs what just now
+//! disowned  results that are not to be used
 //! ```
 
 mod ancestry;
@@ -19,6 +20,7 @@ mod artifact;
 mod blobs;
 mod claim;
 mod digest;
+mod disowned;
 mod error;
 mod files;
 mod hash;

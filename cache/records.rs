@@ -82,14 +82,15 @@ impl Store {
                 return Ok(Publication::New);
             }
             // A record that does not read was moved aside by reading it: the place is free again.
-            let Some(there) = self.action(&record.action)? else {
+            let Some(there) = self.any_record(&record.action)? else {
                 match place.exists() {
                     true => return Err(failed(ErrorKind::InvalidData.into())),
                     false => continue,
                 }
             };
             let differs = there.result_digest() != record.result_digest();
-            let hollow = self.first_absent(&there)?.is_some();
+            let disowned = self.is_disowned(&record.action)?;
+            let hollow = disowned || self.first_absent(&there)?.is_some();
             if !hollow && !differs {
                 return Ok(Publication::Same);
             }
@@ -101,6 +102,9 @@ impl Store {
                 self.keep_witness(&there, &place)?;
             }
             fs::rename(temp, &place).map_err(failed)?;
+            if disowned {
+                self.own_again(&record.action)?;
+            }
             return Ok(Publication::New);
         }
     }
@@ -143,8 +147,13 @@ impl Store {
         Ok(format!("{start}{} {} {json}\n", record.action, Digest::of(json.as_bytes()).short()))
     }
 
-    /// The record of an action, if there is one that proves itself; a bad one is moved aside.
+    /// The record of an action, if there is one that proves itself and is not disowned; a bad one is moved aside.
     pub fn action(&self, key: &ActionKey) -> Result<Option<ActionRecord>, CacheError> {
+        if self.is_disowned(key)? { Ok(None) } else { self.any_record(key) }
+    }
+
+    /// The record of an action, disowned or not.
+    pub fn any_record(&self, key: &ActionKey) -> Result<Option<ActionRecord>, CacheError> {
         let path = self.inner.layout.action(key);
         let record = match read_if_there(&path)? {
             Some(bytes) => ActionRecord::decode(&bytes),

@@ -43,6 +43,8 @@ pub(crate) struct Inner {
     pub(crate) trees: Mutex<BTreeMap<Digest, Arc<Tree>>>,
     /// Devices onto which a reflink from the cache was refused: asking costs a file made and taken away.
     pub(crate) unlinkable: Mutex<BTreeSet<u64>>,
+    /// Actions whose records are not to be used; `None` until the first time that is asked.
+    pub(crate) disowned: Mutex<Option<BTreeSet<ActionKey>>>,
 }
 
 impl Store {
@@ -73,6 +75,7 @@ impl Store {
             hashed: Mutex::default(),
             trees: Mutex::default(),
             unlinkable: Mutex::default(),
+            disowned: Mutex::default(),
         };
         Ok(Store { inner: Arc::new(inner) })
     }

@@ -14,7 +14,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-pub use diff::Difference;
+pub use diff::{Difference, member};
 
 /// A typed value without an order of its own.
 #[derive(Debug, Clone, PartialEq)]

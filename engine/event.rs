@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::protocol::StepEvent;
 
-/// Why a step runs, or may run. Each variant has its sentence in `explain.rs`.
+/// Why a step runs, or may run. Each variant has its sentence in `explain/sentence.rs`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "cause", rename_all = "kebab-case")]
 pub enum Cause {
@@ -15,6 +15,17 @@ pub enum Cause {
     NeverRan,
     /// A parameter differs from the nearest earlier record.
     Parameter {
+        /// Dotted path under `with`.
+        name: String,
+        /// The earlier value, as canonical text; `None` where it was absent.
+        before: Option<String>,
+        /// The value now.
+        now: Option<String>,
+    },
+    /// The same of a parameter that takes its value from an axis.
+    Axis {
+        /// The axis.
+        axis: String,
         /// Dotted path under `with`.
         name: String,
         /// The earlier value, as canonical text; `None` where it was absent.
@@ -33,6 +44,10 @@ pub enum Cause {
     Source {
         /// Name of the source.
         name: String,
+        /// What it was, as `file:DIGEST` or `tree:DIGEST`.
+        before: Option<String>,
+        /// What it is.
+        now: Option<String>,
     },
     /// An input was added.
     InputAdded {
@@ -71,6 +86,19 @@ pub enum Cause {
     MissingBlob {
         /// The output.
         output: String,
+    },
+    /// The record is there and disowned, or it was made from a result that is.
+    Disowned {
+        /// The ancestor whose result is disowned; `None` where it is the step's own.
+        ancestor: Option<String>,
+    },
+    /// Under `--strict-code` the kind's source fingerprint is in the key, and the earlier record was made by other
+    /// code, or says nothing of its code.
+    StrictCode {
+        /// The earlier fingerprint; `None` where none was in the key.
+        before: Option<String>,
+        /// The fingerprint now; `None` where none is asked for.
+        now: Option<String>,
     },
     /// Its results come from another realisation of an ancestor than this run uses.
     Realisation {

@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 use plumb_cache::{ActionRecord, Store};
 
-pub use chain::{Explanation, Told, Verdict, why};
+pub use chain::{Explanation, Made, Told, Verdict, why};
 pub use sentence::sentence;
 
 use crate::canonical::Value;
@@ -40,7 +40,8 @@ impl<'a> Past<'a> {
         Ok(others().find(|record| record.step == address).or_else(|| others().next()).cloned())
     }
 
-    fn of_stage(&self, stage: &str) -> Result<Rc<Vec<ActionRecord>>, EngineError> {
+    /// Every record of a stage, newest first.
+    pub fn of_stage(&self, stage: &str) -> Result<Rc<Vec<ActionRecord>>, EngineError> {
         if let Some(known) = self.stages.borrow().get(stage) {
             return Ok(known.clone());
         }
@@ -59,11 +60,11 @@ impl<'a> Past<'a> {
 /// The causes that two documents of a step differ by. No difference, no cause.
 pub fn differences(graph: &Graph, id: StepId, before: &str, now: &str) -> Vec<Cause> {
     let (Ok(before), Ok(now)) = (Value::parse(before), Value::parse(now)) else { return vec![Cause::NeverRan] };
+    let step = graph.step(id);
     let pair = |name: &str| (field(&before, name), field(&now, name));
     let mut causes = kind_causes(pair("kind"));
-    let (old, new) = pair("params");
-    causes.extend(Value::diff(old, new).into_iter().map(|(name, before, now)| Cause::Parameter { name, before, now }));
-    causes.extend(input_causes(graph, graph.step(id), pair("inputs")));
+    causes.extend(parameter_causes(step, pair("params")));
+    causes.extend(input_causes(graph, step, pair("inputs")));
     let (old, new) = pair("observed");
     causes.extend(names(old, new).into_iter().filter(|name| field(old, name) != field(new, name)).map(|name| {
         let name = name.split_once(':').map_or_else(|| name.clone(), |(_, name)| name.to_string());
@@ -72,7 +73,25 @@ pub fn differences(graph: &Graph, id: StepId, before: &str, now: &str) -> Vec<Ca
     let differ = |(old, new): (&Value, &Value)| old != new;
     causes.extend(differ(pair("outputs")).then_some(Cause::Outputs));
     causes.extend(differ(pair("salt")).then_some(Cause::Salt));
+    causes.extend(code_cause(pair("code")));
     causes
+}
+
+/// A value that comes from an axis is told with the axis: that is where it is written.
+fn parameter_causes(step: &Step, (old, new): (&Value, &Value)) -> impl Iterator<Item = Cause> {
+    Value::diff(old, new).into_iter().map(|(name, before, now)| {
+        let within =
+            |path: &str| name.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']));
+        match step.axes.iter().find(|(path, _)| within(path)) {
+            Some((_, axis)) => Cause::Axis { axis: axis.clone(), name, before, now },
+            None => Cause::Parameter { name, before, now },
+        }
+    })
+}
+
+fn code_cause((before, now): (&Value, &Value)) -> Option<Cause> {
+    let fingerprint = |value| Some(text(value).to_string()).filter(|text| !text.is_empty());
+    (before != now).then(|| Cause::StrictCode { before: fingerprint(before), now: fingerprint(now) })
 }
 
 fn field<'v>(value: &'v Value, name: &str) -> &'v Value {
@@ -122,17 +141,20 @@ fn input_causes(graph: &Graph, step: &Step, (before, now): (&Value, &Value)) -> 
             (Value::List(old), Value::List(new), Some(Input::Gathered { branches, .. })) => {
                 causes.extend(branch_causes(graph, &name, branches, old, new));
             }
-            (_, _, Some(Input::One(reference))) => causes.push(input_cause(graph, name, reference)),
+            (_, _, Some(Input::One(reference))) => causes.push(input_cause(graph, name, reference, (old, new))),
             _ => causes.push(Cause::Input { from: name.clone(), name }),
         }
     }
     causes
 }
 
-fn input_cause(graph: &Graph, name: String, reference: &Reference) -> Cause {
+fn input_cause(graph: &Graph, name: String, reference: &Reference, (old, new): (&Value, &Value)) -> Cause {
+    let identity = |value| Some(text(value).to_string()).filter(|text| !text.is_empty());
     match reference {
         Reference::Step { step, .. } => Cause::Input { name, from: graph.step(*step).address.to_string() },
-        Reference::Source { source, .. } => Cause::Source { name: graph.source(*source).name.clone() },
+        Reference::Source { source, .. } => {
+            Cause::Source { name: graph.source(*source).name.clone(), before: identity(old), now: identity(new) }
+        }
     }
 }
 
@@ -152,7 +174,8 @@ fn branch_causes(graph: &Graph, name: &str, branches: &[GatheredBranch], old: &[
         match old.iter().find(|before| same_branch(before, now)) {
             None => causes.push(Cause::InputAdded { name: label(now) }),
             Some(before) if field(before, "from") != field(now, "from") => {
-                causes.push(input_cause(graph, name.to_string(), &branch.reference));
+                let contents = (field(before, "from"), field(now, "from"));
+                causes.push(input_cause(graph, name.to_string(), &branch.reference, contents));
             }
             Some(_) => {}
         }

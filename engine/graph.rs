@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::canonical::Value;
 use crate::diagnostic::Diagnostic;
 use crate::settings::RunSettings;
-use crate::stage::{Class, Kind};
+use crate::stage::{Class, Kind, Registry};
 
 /// Index of a step in [`Graph::steps`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -94,6 +94,16 @@ pub enum Reference {
     },
 }
 
+impl Reference {
+    /// The step that it refers to, unless it is a source.
+    pub fn step(&self) -> Option<StepId> {
+        match self {
+            Reference::Step { step, .. } => Some(*step),
+            Reference::Source { .. } => None,
+        }
+    }
+}
+
 /// One branch of a gather.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GatheredBranch {
@@ -140,6 +150,10 @@ pub struct Step {
     pub kind: Arc<dyn Kind>,
     /// Typed parameters with defaults; neutral values are still here (the key writer leaves them out).
     pub params: Value,
+    /// Path of a parameter under `with` -> the axis that gives it its value. For explanations; shared by a stage.
+    pub axes: Arc<BTreeMap<String, String>>,
+    /// The kind's source fingerprint, in the key where `--strict-code` asks for it.
+    pub code: Option<String>,
     /// Named inputs.
     pub inputs: BTreeMap<String, Input>,
     /// Declared outputs, by name.
@@ -198,6 +212,12 @@ impl Graph {
     /// The step of an id.
     pub fn step(&self, id: StepId) -> &Step {
         &self.steps[id.0]
+    }
+    /// Puts the fingerprint of each kind's code into the keys (`--strict-code`).
+    pub fn count_code(&mut self, registry: &Registry) {
+        for step in &mut self.steps {
+            step.code = registry.code(step.kind.declaration());
+        }
     }
     /// The source of an id.
     pub fn source(&self, id: SourceId) -> &Source {

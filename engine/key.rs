@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! field     recipe document                            action document
+//! code      the kind's source fingerprint; only under  the same
+//!           `--strict-code`
 //! format    number of this layout                      the same
 //! inputs    source's digest | producer's recipe key,   digest of the bytes (`file:…`, `tree:…`)
 //!           output, subpath
@@ -30,9 +32,12 @@ pub const FORMAT: u32 = 1;
 /// A canonical document of either kind.
 pub type Document = String;
 
-/// The part of both documents that no input enters: everything after `inputs`. Made once a step.
+/// The part of both documents that no input enters: what stands before and after `inputs`. Made once a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Frame(String);
+pub struct Frame {
+    head: String,
+    rest: String,
+}
 
 impl Frame {
     /// The frame of a step, with what was observed for it.
@@ -51,15 +56,26 @@ impl Frame {
         text.push_str(",\"salt\":");
         step.salt.clone().map_or(Value::Null, Value::Text).write(&mut text);
         text.push('}');
-        Frame(text)
+        Frame { head: head(step), rest: text }
     }
 
     fn document(&self, inputs: &Value) -> Document {
-        let mut text = format!("{{\"format\":{FORMAT},\"inputs\":");
+        let mut text = self.head.clone();
         inputs.write(&mut text);
-        text.push_str(&self.0);
+        text.push_str(&self.rest);
         text
     }
+}
+
+fn head(step: &Step) -> String {
+    let mut text = String::from("{");
+    if let Some(code) = &step.code {
+        text.push_str("\"code\":");
+        Value::Text(code.clone()).write(&mut text);
+        text.push(',');
+    }
+    text.push_str(&format!("\"format\":{FORMAT},\"inputs\":"));
+    text
 }
 
 /// A file's name is declared by a kind of the house, so its version covers it. An open kind's program is told the

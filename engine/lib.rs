@@ -1,11 +1,13 @@
 //! plumb-engine: pipeline TOML -> axes -> graph -> keys -> plan -> run. Knows graphs and keys; knows no reward,
 //! no judge, no model. Never prints.
 
+pub mod budget;
 pub mod canonical;
 pub mod clock;
 pub mod command;
 pub mod diagnostic;
 pub mod error;
+pub mod estimate;
 pub mod event;
 pub mod execute;
 pub mod explain;
@@ -13,6 +15,7 @@ pub mod graph;
 pub mod history;
 pub mod io;
 pub mod key;
+pub mod maker;
 pub mod nearest;
 pub mod pipeline;
 pub mod plan;

@@ -39,6 +39,14 @@ pub struct RunSettings {
     pub manner: Manner,
 }
 
+impl RunSettings {
+    /// What a step is given, in words that are equal where the resources are: costs are compared among equals only.
+    pub fn resources(&self) -> String {
+        let Manner { device, threads } = &self.manner;
+        format!("cpu {}, gpu {}, device {device}, threads {threads}", self.cpu, self.gpu)
+    }
+}
+
 impl Default for RunSettings {
     fn default() -> Self {
         Self { cpu: 1, gpu: 0, mem: None, time: None, retries: 0, retry_on: Vec::new(), manner: Manner::default() }

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -349,6 +349,7 @@ fn erase<P: DeserializeOwned>(run: impl Fn(P, &Io) -> Result<(), StageError> + S
 #[derive(Clone, Default)]
 pub struct Registry {
     kinds: BTreeMap<&'static str, Arc<dyn Kind>>,
+    code: BTreeMap<&'static str, String>,
 }
 
 impl Registry {
@@ -378,6 +379,27 @@ impl Registry {
     pub fn insert(mut self, kind: Arc<dyn Kind>) -> Self {
         self.kinds.insert(kind.declaration().kind, kind);
         self
+    }
+
+    /// Says what a kind's code is: a digest over its source that comments and layout do not change.
+    #[must_use]
+    pub fn with_code(mut self, kind: &'static str, fingerprint: String) -> Self {
+        self.code.insert(kind, fingerprint);
+        self
+    }
+
+    /// The fingerprint of a kind's code. A kind that has none stands for its whole program; the user's own programs
+    /// are no code of ours: what they are goes into the key through `with.files` and `with.probe`.
+    pub fn code(&self, declaration: &Declaration) -> Option<String> {
+        static PROGRAM: OnceLock<Option<String>> = OnceLock::new();
+        if declaration.open {
+            return None;
+        }
+        let program = || -> Option<String> {
+            let bytes = std::fs::read(std::env::current_exe().ok()?).ok()?;
+            Some(format!("program:{}", plumb_cache::Digest::of(&bytes)))
+        };
+        self.code.get(declaration.kind).cloned().or_else(|| PROGRAM.get_or_init(program).clone())
     }
 
     /// The kind of that name.

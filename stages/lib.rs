@@ -4,6 +4,7 @@
 pub mod chat;
 pub mod data;
 pub mod eval;
+mod fingerprints;
 pub mod gold;
 pub mod jsonl;
 pub mod judging;
@@ -21,5 +22,5 @@ use plumb_engine::stage::Registry;
 /// Every kind of this crate. The kinds of `train` that need a model are only declared here: plumb-torch runs them.
 pub fn registry() -> Registry {
     let areas = [data::register, gold::register, judging::register, train::register, eval::register, stats::register];
-    areas.into_iter().fold(Registry::default(), |registry, register| register(registry))
+    fingerprints::register(areas.into_iter().fold(Registry::default(), |registry, register| register(registry)))
 }

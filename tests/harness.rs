@@ -157,8 +157,10 @@ impl Scene {
     fn mask(&self, text: &str) -> String {
         let rules = [
             (r"\b[0-9a-f]{64}\b", "[KEY]"),
+            (r"\b(file|tree):[0-9a-f]{12}\b", "$1:[DIGEST]"),
             (r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?Z?)?", "[WHEN]"),
             (r"\b\d{8}T\d{6}(\.\d+)?Z[-\w]*", "[RUN]"),
+            (r"\b\d+ at once\b", "[N] at once"),
             (r"\b\d+ h \d\d min\b|\b\d+ min \d\d s\b|\b\d+\.\d s\b|\b\d+ ms\b", "[TIME]"),
             (r"\b\d+(\.\d+)? (B|[KMGT]iB)\b", "[SIZE]"),
         ];

@@ -5,8 +5,10 @@
 mod ablations;
 mod artifacts;
 mod branches;
+mod causes;
 mod command_stages;
 mod diagnostics;
+mod estimates;
 mod explaining;
 mod failures;
 mod reading;

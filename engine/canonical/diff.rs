@@ -32,7 +32,8 @@ fn collect(path: &str, before: Option<&Value>, now: Option<&Value>, found: &mut 
     }
 }
 
-fn member(path: &str, name: &str) -> String {
+/// The path of a field of a map.
+pub fn member(path: &str, name: &str) -> String {
     let plain = !name.is_empty() && name.chars().all(|letter| letter.is_alphanumeric() || "_-".contains(letter));
     let name = if plain { name.to_string() } else { Value::Text(name.into()).canonical() };
     if path.is_empty() { name } else { format!("{path}.{name}") }

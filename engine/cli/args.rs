@@ -53,8 +53,8 @@ pub enum Command {
     #[command(after_help = PLAN_EXAMPLES)]
     Plan(PlanArgs),
     /// Explain why a step runs, or what its result came from
-    #[command(after_help = WHY_EXAMPLES)]
-    Why(WhyArgs),
+    #[command(after_help = crate::why::EXAMPLES)]
+    Why(crate::why::WhyArgs),
     /// Show per stage what is done and what is missing, and the metrics so far
     Status(StatusArgs),
     /// List the stage kinds, or show one kind's inputs, outputs and parameters
@@ -98,6 +98,9 @@ pub struct Pipeline {
     /// Apply `[profile.NAME]`
     #[arg(long, value_name = "NAME", help_heading = "Pipeline")]
     pub profile: Option<String>,
+    /// Put the fingerprint of each kind's source into its keys: only results of this very code count
+    #[arg(long, help_heading = "Pipeline")]
+    pub strict_code: bool,
 }
 
 /// The form of what is printed.
@@ -133,6 +136,9 @@ pub struct RunArgs {
     /// CPU slots: how much runs at once [default: the cores of this machine]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub jobs: Option<u16>,
+    /// What it may cost.
+    #[command(flatten)]
+    pub allowance: crate::allowance::AllowanceArgs,
     /// When a step fails, go on with the steps that do not need it
     #[arg(short, long)]
     pub keep_going: bool,
@@ -150,8 +156,10 @@ Examples:
   plumb plan r-align.toml --set steps=20          what would this change cost?
   plumb plan r-align.toml --fresh train           what would training again cost?
   plumb plan r-align.toml --verbose               every step, hits included
+  plumb plan r-align.toml --budget 5gpu-h --trim  what fits, and what is left out
 
-A step is a `hit` (its result is in the cache), it will `run` (with the reason), or it `may run`: that
+Times are those of earlier results of the same stage on the same slots; where there are none, the time is
+unknown. A step is a `hit` (its result is in the cache), it will `run` (with the reason), or it `may run`: that
 depends on whether a step it waits on makes other bytes than before.";
 
 /// `plumb plan`.
@@ -163,30 +171,12 @@ pub struct PlanArgs {
     /// Which steps.
     #[command(flatten)]
     pub choice: Choice,
+    /// What it may cost.
+    #[command(flatten)]
+    pub allowance: crate::allowance::AllowanceArgs,
     /// Tell every step, hits included
     #[arg(short, long)]
     pub verbose: bool,
-    /// The form of what is printed.
-    #[command(flatten)]
-    pub form: Form,
-}
-
-const WHY_EXAMPLES: &str = "\
-Examples:
-  plumb why r-align.toml train
-  plumb why r-align.toml score@reward=label,seed=3 --set steps=20
-
-The reasons are followed up the chain to the parameter, source or version that differs from the nearest
-earlier result of the same stage.";
-
-/// `plumb why`.
-#[derive(Debug, Clone, Args)]
-pub struct WhyArgs {
-    /// The pipeline.
-    #[command(flatten)]
-    pub pipeline: Pipeline,
-    /// The step or stage
-    pub step: String,
     /// The form of what is printed.
     #[command(flatten)]
     pub form: Form,

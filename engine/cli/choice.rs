@@ -2,9 +2,7 @@
 //! nothing.
 
 use clap::Args;
-use plumb_engine::diagnostic::Diagnostics;
 use plumb_engine::graph::{Graph, StepId};
-use plumb_engine::pipeline;
 use plumb_engine::plan::PlanOptions;
 
 use crate::args::Pipeline;
@@ -32,10 +30,7 @@ impl Choice {
     /// The pipeline with what was chosen as its goals, and how to plan it.
     pub fn load(&self, context: &Context, pipeline: &Pipeline) -> Result<(Graph, PlanOptions), Trouble> {
         let mut graph = context.load_choice(pipeline, self)?;
-        let mut options = PlanOptions::default();
-        for selector in &self.fresh {
-            options.fresh.extend(pipeline::select(&graph, selector).map_err(Diagnostics::from)?);
-        }
+        let options = PlanOptions { fresh: context.select(&graph, &self.fresh)?, ..PlanOptions::default() };
         // A goal that is present asks for nothing upstream: what is asked for afresh is asked for by itself.
         let more: Vec<StepId> = options.fresh.iter().copied().filter(|id| !graph.goals.contains(id)).collect();
         graph.goals.extend(more);

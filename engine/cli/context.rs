@@ -1,6 +1,9 @@
 //! What every command needs: the kinds, the printer, the cache, and the pipeline as the command line asks for it.
 
+use std::collections::BTreeSet;
+
 use plumb_cache::{Store, StoreOptions};
+use plumb_engine::diagnostic::Diagnostics;
 use plumb_engine::graph::{Graph, StepId};
 use plumb_engine::pipeline::{self, Selection};
 use plumb_engine::stage::Registry;
@@ -45,11 +48,23 @@ impl Context {
             axis: pipeline.axis.clone(),
             profile: pipeline.profile.clone(),
         };
-        let graph = pipeline::load(&pipeline.file, &self.registry, &selection)?;
+        let mut graph = pipeline::load(&pipeline.file, &self.registry, &selection)?;
         for warning in &graph.warnings {
             self.printer.note(&warning.render());
         }
+        if pipeline.strict_code {
+            graph.count_code(&self.registry);
+        }
         Ok(graph)
+    }
+
+    /// The steps that these selectors name.
+    pub fn select(&self, graph: &Graph, selectors: &[String]) -> Result<BTreeSet<StepId>, Trouble> {
+        let mut found = BTreeSet::new();
+        for selector in selectors {
+            found.extend(pipeline::select(graph, selector).map_err(Diagnostics::from)?);
+        }
+        Ok(found)
     }
 
     /// The same with every step as a goal.

@@ -31,6 +31,7 @@
 //! }
 //! ```
 
+pub mod allowance;
 pub mod args;
 pub mod artifact;
 pub mod choice;

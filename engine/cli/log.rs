@@ -13,8 +13,13 @@ use crate::units;
 
 /// Runs the command.
 pub fn run(context: &Context, args: &LogArgs) -> Result<Exit, Trouble> {
-    let pipeline =
-        args.file.clone().map(|file| Pipeline { file, set: vec![], axis: vec![], profile: args.profile.clone() });
+    let pipeline = args.file.clone().map(|file| Pipeline {
+        file,
+        set: vec![],
+        axis: vec![],
+        profile: args.profile.clone(),
+        strict_code: false,
+    });
     match (&pipeline, &args.step) {
         (Some(pipeline), Some(step)) => print_step(context, pipeline, step),
         _ => print_runs(context, args, pipeline.as_ref()),

@@ -1,12 +1,16 @@
 //! `plumb plan`: what would run, and why, and what is in the cache. Runs nothing.
 
-use std::collections::BTreeMap;
+mod stages;
 
+use plumb_engine::budget::Fit;
+use plumb_engine::estimate::{Estimate, Forecast, Total};
 use plumb_engine::event::Cause;
 use plumb_engine::graph::{Graph, StepId};
 use plumb_engine::plan::{self, Plan, State};
 use serde::Serialize;
 
+use self::stages::Stage;
+use crate::allowance::Allowance;
 use crate::args::PlanArgs;
 use crate::context::Context;
 use crate::exit::Exit;
@@ -27,6 +31,10 @@ struct Report<'a> {
     runs: usize,
     may_run: usize,
     saved_seconds: f64,
+    /// Of what runs, or may run.
+    estimate: Total,
+    stages: Vec<Stage<'a>>,
+    budget: Option<&'a Allowance>,
     steps: Vec<Line>,
 }
 
@@ -38,27 +46,40 @@ struct Line {
     state: &'static str,
     why: Vec<Cause>,
     waits_on: Vec<String>,
+    /// Of a step that runs, or may run; `null` where nothing is known.
+    estimate: Option<Estimate>,
 }
 
 /// Runs the command.
 pub fn run(context: &Context, args: &PlanArgs) -> Result<Exit, Trouble> {
     let (graph, options) = args.choice.load(context, &args.pipeline)?;
-    let plan = plan::plan(&graph, &context.store()?, &options)?;
+    let store = context.store()?;
+    let plan = plan::plan(&graph, &store, &options)?;
+    let forecast = Forecast::of(&graph, &plan, &store)?;
+    let jobs = std::thread::available_parallelism().map_or(1, usize::from);
+    let fit = Fit { graph: &graph, plan: &plan, forecast: &forecast, jobs };
+    let command = format!("plumb plan {} --budget …", args.pipeline.file.display());
+    let allowance = args.allowance.apply(fit, &command)?;
     if args.form.json {
-        context.printer.json(&report(&graph, &plan));
-    } else {
-        print_steps(context, &graph, &plan, args.verbose);
-        print_stages(context, &graph, &plan);
+        context.printer.json(&report(&graph, &plan, &forecast, allowance.as_ref()));
+        return Ok(Exit::Done);
+    }
+    print_steps(context, &graph, &plan, args.verbose);
+    context.printer.table(&stages::table(&stages::of(&graph, &plan, &forecast)));
+    context.printer.data(&format!("\n{}", stages::sum(&plan, fit)));
+    if let Some(allowance) = &allowance {
+        allowance.tell(context);
     }
     Ok(Exit::Done)
 }
 
-fn report<'a>(graph: &'a Graph, plan: &Plan) -> Report<'a> {
+fn report<'a>(graph: &'a Graph, plan: &Plan, forecast: &Forecast, budget: Option<&'a Allowance>) -> Report<'a> {
     let counts = plan.counts();
     let line = |id: StepId| {
         let (state, why, waits_on) = told(graph, plan, id)?;
         let address = &graph.step(id).address;
-        Some(Line { step: address.to_string(), stage: address.stage.clone(), state, why, waits_on })
+        let estimate = forecast.steps.get(&id).copied().flatten();
+        Some(Line { step: address.to_string(), stage: address.stage.clone(), state, why, waits_on, estimate })
     };
     Report {
         pipeline: &graph.name,
@@ -66,6 +87,9 @@ fn report<'a>(graph: &'a Graph, plan: &Plan) -> Report<'a> {
         runs: counts.runs,
         may_run: counts.may_run,
         saved_seconds: plan.saved().as_secs_f64(),
+        estimate: forecast.total(forecast.steps.keys()),
+        stages: stages::of(graph, plan, forecast),
+        budget,
         steps: plan.steps.iter().filter_map(|step| line(step.id)).collect(),
     }
 }
@@ -124,37 +148,4 @@ fn sentence(graph: &Graph, plan: &Plan, id: StepId) -> Option<(&'static str, Str
 fn few(names: &[String]) -> String {
     let shown = names.iter().take(3).map(String::as_str).collect::<Vec<_>>().join(", ");
     if names.len() > 3 { format!("{shown} and {} more", names.len() - 3) } else { shown }
-}
-
-fn print_stages(context: &Context, graph: &Graph, plan: &Plan) {
-    let mut stages: BTreeMap<&str, [u64; 3]> = BTreeMap::new();
-    let mut order = Vec::new();
-    for step in &plan.steps {
-        let column = match step.state {
-            State::Hit { .. } => 0,
-            State::Run { .. } => 1,
-            State::MayRun { .. } => 2,
-            State::NotNeeded => continue,
-        };
-        let stage = graph.step(step.id).address.stage.as_str();
-        stages.entry(stage).or_insert_with(|| {
-            order.push(stage);
-            [0; 3]
-        })[column] += 1;
-    }
-    let mut table = Table::new(["stage", "hit", "run", "may run"]);
-    for stage in order {
-        let numbers =
-            stages[stage].map(|number| Cell::number(if number == 0 { "-".into() } else { units::count(number) }));
-        table.row(std::iter::once(Cell::from(stage)).chain(numbers));
-    }
-    context.printer.table(&table);
-    let counts = plan.counts();
-    let may = if counts.may_run > 0 { format!(", {} may run", counts.may_run) } else { String::new() };
-    let saved = if counts.hits > 0 { format!(" (saves {})", units::duration(plan.saved())) } else { String::new() };
-    context.printer.data(&format!(
-        "\n{} in the cache{saved}, {} to run{may}",
-        units::plural(counts.hits, "step"),
-        counts.runs
-    ));
 }

@@ -1,11 +1,15 @@
 //! `plumb run` and `plumb demo`: runs what is missing, tells it while it goes on and when it is over.
 
 use plumb_cache::Store;
+use plumb_engine::budget::Fit;
 use plumb_engine::error::EngineError;
+use plumb_engine::estimate::Forecast;
 use plumb_engine::execute::{self, RunOptions, Stop};
 use plumb_engine::graph::Graph;
+use plumb_engine::plan::{self, Plan};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::allowance::Allowance;
 use crate::args::{DemoArgs, Pipeline, RunArgs};
 use crate::context::Context;
 use crate::demo;
@@ -18,7 +22,7 @@ use crate::trouble::{self, Trouble};
 
 /// Runs the command.
 pub fn run(context: &Context, args: &RunArgs) -> Result<Exit, Trouble> {
-    let (graph, plan) = args.choice.load(context, &args.pipeline)?;
+    let (mut graph, plan) = args.choice.load(context, &args.pipeline)?;
     let manner = match (args.form.json, args.verbose) {
         (true, _) => Manner::Json,
         (false, true) => Manner::Verbose,
@@ -26,13 +30,34 @@ pub fn run(context: &Context, args: &RunArgs) -> Result<Exit, Trouble> {
     };
     let mut options = RunOptions { plan, keep_going: args.keep_going, ..RunOptions::default() };
     options.jobs = args.jobs.map_or(options.jobs, usize::from);
+    if args.allowance.budget.is_some() {
+        let store = context.store()?;
+        let plan = plan::plan(&graph, &store, &options.plan)?;
+        let forecast = Forecast::of(&graph, &plan, &store)?;
+        let fit = Fit { graph: &graph, plan: &plan, forecast: &forecast, jobs: options.jobs };
+        let command = format!("plumb run {} --budget …", args.pipeline.file.display());
+        if let Some(allowance) = args.allowance.apply(fit, &command)? {
+            allowance.tell(context);
+            trim(&mut graph, &plan, &allowance);
+        }
+    }
     execute(context, &graph, manner, options)
+}
+
+/// Leaves the goals that are there or fit, and every step that fits.
+fn trim(graph: &mut Graph, plan: &Plan, allowance: &Allowance) {
+    if allowance.left_out.is_empty() {
+        return;
+    }
+    graph.goals.retain(|goal| plan.record_of(*goal).is_some());
+    graph.goals.extend(&allowance.kept);
 }
 
 /// Runs the built-in miniature in a folder of the user's.
 pub fn demo(context: &Context, args: &DemoArgs) -> Result<Exit, Trouble> {
     let file = demo::prepare(&args.folder, &context.printer)?;
-    let pipeline = Pipeline { file, set: Vec::new(), axis: Vec::new(), profile: args.profile.clone() };
+    let pipeline =
+        Pipeline { file, set: Vec::new(), axis: Vec::new(), profile: args.profile.clone(), strict_code: false };
     let graph = context.load(&pipeline, &[])?;
     let manner = if args.form.json { Manner::Json } else { Manner::People };
     execute(context, &graph, manner, RunOptions::default())

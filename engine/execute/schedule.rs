@@ -28,6 +28,7 @@ use crate::event::{Cause, Event};
 use crate::explain::Past;
 use crate::graph::{Graph, Reference, Step, StepId};
 use crate::key::Document;
+use crate::maker;
 use crate::plan::resolve::{self, Trouble};
 use crate::plan::{Facts, Plan, State, references, took};
 use crate::protocol::StepEvent;
@@ -262,7 +263,7 @@ impl<'a, 't, 's> Scheduler<'a, 't, 's> {
             stage: address.stage.clone(),
             pipeline: graph.name.clone(),
             made_at: String::new(),
-            made_by: format!("plumb {}", env!("CARGO_PKG_VERSION")),
+            made_by: maker::name(),
         };
         if let Some(record) = self.look_up(id, &draft)? {
             return self.hit(id, record);

@@ -19,6 +19,7 @@ use crate::clock::{self, Stopwatch};
 use crate::error::EngineError;
 use crate::graph::Output;
 use crate::io::InputPlace;
+use crate::maker;
 use crate::protocol::{ExitMarker, PROTOCOL, StepEvent, StepRequest};
 use crate::settings::{RetryCause, RunSettings};
 use crate::stage::{Class, Kind, Places, StageError};
@@ -315,6 +316,8 @@ impl Task {
         environment.insert("os".into(), std::env::consts::OS.into());
         environment.insert("arch".into(), std::env::consts::ARCH.into());
         environment.insert("plumb".into(), env!("CARGO_PKG_VERSION").into());
+        environment.insert("host".into(), maker::host());
+        environment.insert("resources".into(), self.run.resources());
         let cost = Cost {
             wall_seconds: ending.wall.as_secs_f64(),
             cpu_seconds: ending.cpu.as_secs_f64(),

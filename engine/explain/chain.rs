@@ -1,6 +1,7 @@
-//! `plumb why`: a step's causes, and behind each changed input its producer's, up to the leaves.
+//! `plumb why`: a step's causes, and behind each changed input its producer's, up to the leaves. A list in the order
+//! of telling, found without recursion: a chain may be ten thousand steps long.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use plumb_cache::{ActionKey, ActionRecord, Store};
 use serde::Serialize;
@@ -8,11 +9,11 @@ use serde::Serialize;
 use super::{Past, differences, sentence};
 use crate::error::EngineError;
 use crate::event::Cause;
-use crate::graph::{Graph, StepId};
-use crate::plan::{Plan, State};
+use crate::graph::{Graph, Reference, StepId};
+use crate::plan::{Plan, State, references};
 
 /// What a step's plan says.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
     /// Its result is in the cache.
@@ -25,15 +26,56 @@ pub enum Verdict {
     NotNeeded,
 }
 
+/// Where a result came from.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Made {
+    /// The key of its record.
+    pub action: String,
+    /// The step it was made as.
+    pub step: String,
+    /// The pipeline it was made in.
+    pub pipeline: String,
+    /// `user@host`.
+    pub by: String,
+    /// RFC 3339.
+    pub at: String,
+    /// From start to end.
+    pub wall_seconds: f64,
+    /// Of all its cores.
+    pub cpu_seconds: f64,
+    /// The most memory it held.
+    pub peak_memory_bytes: u64,
+}
+
+impl Made {
+    /// What a record says of its making.
+    pub fn of(record: &ActionRecord) -> Self {
+        Self {
+            action: record.action.to_string(),
+            step: record.step.clone(),
+            pipeline: record.pipeline.clone(),
+            by: record.made_by.clone(),
+            at: record.made_at.clone(),
+            wall_seconds: record.cost.wall_seconds,
+            cpu_seconds: record.cost.cpu_seconds,
+            peak_memory_bytes: record.cost.peak_memory_bytes,
+        }
+    }
+}
+
 /// Why a step runs, or why it last ran.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Explanation {
     /// Address.
     pub step: String,
     /// What the plan says of it.
     pub verdict: Verdict,
-    /// When its present result was made, where there is one.
-    pub made_at: Option<String>,
+    /// How far up the chain it stands.
+    pub depth: usize,
+    /// Its present result, where there is one.
+    pub made: Option<Made>,
+    /// The earlier result that it was compared with.
+    pub compared_with: Option<Made>,
     /// Its action key, where all inputs are known.
     pub action: Option<String>,
     /// The steps that it waits on.
@@ -49,15 +91,17 @@ pub struct Told {
     pub cause: Cause,
     /// Its sentence.
     pub sentence: String,
-    /// Of a changed input: why its producer gave other content.
-    pub because: Option<Box<Explanation>>,
+    /// Of a changed input: the place in the list where its producer is explained.
+    pub because: Option<usize>,
 }
 
-/// Explains a step of a plan.
-pub fn why(graph: &Graph, plan: &Plan, store: &Store, step: StepId) -> Result<Explanation, EngineError> {
+/// Explains a step of a plan: first itself, then, cause by cause, what stands behind it.
+pub fn why(graph: &Graph, plan: &Plan, store: &Store, step: StepId) -> Result<Vec<Explanation>, EngineError> {
     let past = Past::new(store, &graph.name);
-    let mut walk = Walk { graph, plan, store, past, told: BTreeSet::new() };
-    walk.explain(step, None)
+    let ids = graph.steps.iter().enumerate().map(|(index, step)| (step.address.to_string(), StepId(index)));
+    let mut walk = Walk { graph, plan, store, past, ids: ids.collect(), told: BTreeMap::new(), list: Vec::new() };
+    walk.explain(step)?;
+    Ok(walk.list)
 }
 
 struct Walk<'a> {
@@ -65,83 +109,95 @@ struct Walk<'a> {
     plan: &'a Plan,
     store: &'a Store,
     past: Past<'a>,
-    told: BTreeSet<StepId>,
+    ids: BTreeMap<String, StepId>,
+    /// Where each step is explained.
+    told: BTreeMap<StepId, usize>,
+    list: Vec<Explanation>,
+}
+
+/// A step whose causes are being followed.
+struct Open {
+    at: usize,
+    next_cause: usize,
+    /// The record that it was compared with: its ancestry says what its producers were then.
+    before: Option<ActionRecord>,
 }
 
 impl Walk<'_> {
-    /// `before` is the record that the consumer stood on; without one it is the nearest earlier record.
-    fn explain(&mut self, id: StepId, before: Option<ActionRecord>) -> Result<Explanation, EngineError> {
-        let planned = self.plan.step(id);
-        let mut told = Explanation {
-            step: self.graph.step(id).address.to_string(),
-            verdict: verdict(&planned.state),
-            made_at: self.plan.record_of(id).map(|record| record.made_at.clone()),
-            action: planned.action.map(|key| key.to_string()),
-            waits_on: Vec::new(),
-            causes: Vec::new(),
-        };
-        if !self.told.insert(id) {
-            return Ok(told);
-        }
-        match &planned.state {
-            State::NotNeeded => {}
-            State::Run { why } => {
-                let before = self.before(id, before, "")?;
-                told.causes = self.follow(why.clone(), before.as_ref())?;
+    fn explain(&mut self, root: StepId) -> Result<(), EngineError> {
+        let mut open = vec![self.tell(root, None, 0)?];
+        while let Some(step) = open.last_mut() {
+            let (at, cause) = (step.at, step.next_cause);
+            step.next_cause += 1;
+            let Some(told) = self.list[at].causes.get(cause) else {
+                open.pop();
+                continue;
+            };
+            let Cause::Input { from, .. } = &told.cause else { continue };
+            let Some(producer) = self.ids.get(from).copied() else { continue };
+            if let Some(known) = self.told.get(&producer) {
+                self.list[at].causes[cause].because = Some(*known);
+                continue;
             }
+            let earlier = step.before.as_ref().map(|record| self.earlier_producer(record, producer)).transpose()?;
+            self.list[at].causes[cause].because = Some(self.list.len());
+            let depth = self.list[at].depth + 1;
+            open.push(self.tell(producer, earlier.flatten(), depth)?);
+        }
+        Ok(())
+    }
+
+    /// `before` is the record that the consumer stood on; without one it is the nearest earlier record.
+    fn tell(&mut self, id: StepId, before: Option<ActionRecord>, depth: usize) -> Result<Open, EngineError> {
+        let planned = self.plan.step(id);
+        let now = self.plan.record_of(id);
+        let before = match before {
+            Some(record) => Some(record),
+            None => self.past.nearest_but(self.graph.step(id), now.map_or("", |record| &record.action_document))?,
+        };
+        let (waits_on, causes) = self.causes(id, before.as_ref());
+        let told = causes.into_iter().map(|cause| Told { sentence: sentence(&cause), cause, because: None });
+        self.told.insert(id, self.list.len());
+        self.list.push(Explanation {
+            step: self.address(id),
+            verdict: verdict(&planned.state),
+            depth,
+            made: now.map(|record| Made::of(record)),
+            compared_with: before.as_ref().map(Made::of),
+            action: planned.action.map(|key| key.to_string()),
+            waits_on,
+            causes: told.collect(),
+        });
+        Ok(Open { at: self.list.len() - 1, next_cause: 0, before })
+    }
+
+    fn causes(&self, id: StepId, before: Option<&ActionRecord>) -> (Vec<String>, Vec<Cause>) {
+        match &self.plan.step(id).state {
+            State::NotNeeded => (Vec::new(), Vec::new()),
+            State::Run { why } => (Vec::new(), why.clone()),
             State::Hit { record } => {
-                let before = self.before(id, before, &record.action_document)?;
-                let causes = match &before {
-                    Some(before) => differences(self.graph, id, &before.action_document, &record.action_document),
-                    None => vec![Cause::NeverRan],
+                let differ = |before: &ActionRecord| {
+                    differences(self.graph, id, &before.action_document, &record.action_document)
                 };
-                told.causes = self.follow(causes, before.as_ref())?;
+                (Vec::new(), before.map_or_else(|| vec![Cause::NeverRan], differ))
             }
             State::MayRun { waits_on } => {
-                let before = self.before(id, before, "")?;
-                for producer in waits_on {
-                    told.waits_on.push(self.graph.step(*producer).address.to_string());
-                }
-                let waits: Vec<Cause> = told.waits_on.iter().map(|from| self.waits(id, from)).collect();
-                told.causes = self.follow(waits, before.as_ref())?;
+                let waits = waits_on.iter().map(|producer| self.waits(id, *producer)).collect();
+                (waits_on.iter().map(|producer| self.address(*producer)).collect(), waits)
             }
         }
-        Ok(told)
     }
 
-    fn before(&self, id: StepId, before: Option<ActionRecord>, but: &str) -> Result<Option<ActionRecord>, EngineError> {
-        match before {
-            Some(record) => Ok(Some(record)),
-            None => self.past.nearest_but(self.graph.step(id), but),
-        }
+    fn address(&self, id: StepId) -> String {
+        self.graph.step(id).address.to_string()
     }
 
-    fn waits(&self, id: StepId, from: &str) -> Cause {
+    fn waits(&self, id: StepId, producer: StepId) -> Cause {
         let named = self.graph.step(id).inputs.iter().find(|(_, input)| {
-            crate::plan::references(input).any(|(reference, _)| match reference {
-                crate::graph::Reference::Step { step, .. } => self.graph.step(*step).address.to_string() == from,
-                crate::graph::Reference::Source { .. } => false,
-            })
+            references(input)
+                .any(|(reference, _)| matches!(reference, Reference::Step { step, .. } if *step == producer))
         });
-        Cause::Input { name: named.map(|(name, _)| name.clone()).unwrap_or_default(), from: from.to_string() }
-    }
-
-    fn follow(&mut self, causes: Vec<Cause>, before: Option<&ActionRecord>) -> Result<Vec<Told>, EngineError> {
-        let told = causes.into_iter().map(|cause| {
-            let because = match &cause {
-                Cause::Input { from, .. } => self.producer(from, before)?,
-                _ => None,
-            };
-            Ok(Told { sentence: sentence(&cause), cause, because })
-        });
-        told.collect()
-    }
-
-    fn producer(&mut self, from: &str, before: Option<&ActionRecord>) -> Result<Option<Box<Explanation>>, EngineError> {
-        let address = |id: &StepId| self.graph.step(*id).address.to_string() == from;
-        let Some(id) = (0..self.graph.steps.len()).map(StepId).find(address) else { return Ok(None) };
-        let earlier = before.map(|record| self.earlier_producer(record, id)).transpose()?.flatten();
-        self.explain(id, earlier).map(|told| Some(Box::new(told)))
+        Cause::Input { name: named.map(|(name, _)| name.clone()).unwrap_or_default(), from: self.address(producer) }
     }
 
     /// The record of this producer that an earlier result of its consumer stood on.
@@ -166,37 +222,5 @@ fn verdict(state: &State) -> Verdict {
         State::Run { .. } => Verdict::Run,
         State::MayRun { .. } => Verdict::MayRun,
         State::NotNeeded => Verdict::NotNeeded,
-    }
-}
-
-impl Explanation {
-    /// Lines for people, indented by how far up the chain they stand.
-    pub fn text(&self) -> String {
-        let mut lines = Vec::new();
-        self.write(0, &mut lines);
-        lines.join("\n")
-    }
-
-    fn write(&self, depth: usize, lines: &mut Vec<String>) {
-        let made = self.made_at.as_deref().unwrap_or("some time ago");
-        let head = match (&self.verdict, self.causes.is_empty()) {
-            (Verdict::Hit, _) if depth == 0 => format!("is a hit: its result was made at {made}"),
-            (Verdict::Hit, true) => format!("has the result made at {made}"),
-            (Verdict::Hit, false) => format!("ran at {made}"),
-            (Verdict::Run, _) => "runs".into(),
-            (Verdict::MayRun, _) => "may run".into(),
-            (Verdict::NotNeeded, _) => "is not needed: what depends on it is in the cache".into(),
-        };
-        lines.push(format!("{}`{}` {head}", "  ".repeat(depth), self.step));
-        for told in &self.causes {
-            let line = match (&self.verdict, &told.cause) {
-                (Verdict::MayRun, Cause::Input { name, from }) => format!("waits on `{from}` (input `{name}`)"),
-                _ => told.sentence.clone(),
-            };
-            lines.push(format!("{}{line}", "  ".repeat(depth + 1)));
-            if let Some(because) = &told.because {
-                because.write(depth + 2, lines);
-            }
-        }
     }
 }

@@ -2,17 +2,22 @@
 
 use crate::event::Cause;
 
+/// Characters of a digest that tell it from any other of the same pipeline.
+const SHOWN: usize = 12;
+
 /// One line, lowercase, without a full stop.
 pub fn sentence(cause: &Cause) -> String {
     match cause {
         Cause::NeverRan => "no earlier result of this stage is known".into(),
-        Cause::Parameter { name, before: Some(before), now: Some(now) } => format!("`{name}` is {now}, was {before}"),
-        Cause::Parameter { name, before: None, now: Some(now) } => format!("`{name}` is {now}, was not set"),
-        Cause::Parameter { name, before, .. } => {
-            format!("`{name}` is not set, was {}", before.as_deref().unwrap_or("not set"))
+        Cause::Parameter { name, before, now } => change(name, before.as_deref(), now.as_deref()),
+        Cause::Axis { axis, name, before, now } => {
+            format!("{} (from axis `{axis}`)", change(name, before.as_deref(), now.as_deref()))
         }
         Cause::Input { name, from } => format!("input `{name}` has other content (from `{from}`)"),
-        Cause::Source { name } => format!("source `{name}` has other content"),
+        Cause::Source { name, before: Some(before), now: Some(now) } => {
+            format!("source `{name}` has other content ({}, was {})", short(now), short(before))
+        }
+        Cause::Source { name, .. } => format!("source `{name}` has other content"),
         Cause::InputAdded { name } => format!("input `{name}` was added"),
         Cause::InputRemoved { name } => format!("input `{name}` was removed"),
         Cause::Kind { before, now } => format!("the stage uses `{now}`, used `{before}`"),
@@ -21,9 +26,41 @@ pub fn sentence(cause: &Cause) -> String {
         Cause::Salt => "`salt` differs".into(),
         Cause::Observed { name } => format!("`{name}` gives other content"),
         Cause::MissingBlob { output } => format!("output `{output}` is missing from the cache, or damaged there"),
+        Cause::Disowned { ancestor: None } => "its result is disowned".into(),
+        Cause::Disowned { ancestor: Some(ancestor) } => {
+            format!("its result was made from the disowned result of `{ancestor}`")
+        }
+        Cause::StrictCode { before: Some(before), now: Some(now) } => {
+            format!(
+                "the code of its kind differs ({}, was {}) and `--strict-code` counts it",
+                short(now),
+                short(before)
+            )
+        }
+        Cause::StrictCode { before: None, .. } => {
+            "`--strict-code` asks for a result that says which code made it, and the earlier one does not".into()
+        }
+        Cause::StrictCode { now: None, .. } => {
+            "the earlier result was made under `--strict-code`, this plan is not".into()
+        }
         Cause::Realisation { ancestor } => {
             format!("its result was made from another result of `{ancestor}` than this run uses")
         }
         Cause::Fresh => "asked for with `--fresh`".into(),
     }
+}
+
+fn change(name: &str, before: Option<&str>, now: Option<&str>) -> String {
+    match (before, now) {
+        (Some(before), Some(now)) => format!("`{name}` is {now}, was {before}"),
+        (None, Some(now)) => format!("`{name}` is {now}, was not set"),
+        (before, None) => format!("`{name}` is not set, was {}", before.unwrap_or("not set")),
+    }
+}
+
+/// `file:0123456789ab` of a whole identity.
+fn short(identity: &str) -> String {
+    let (kind, digest) = identity.split_once(':').map_or(("", identity), |(kind, digest)| (kind, digest));
+    let digest: String = digest.chars().take(SHOWN).collect();
+    if kind.is_empty() { digest } else { format!("{kind}:{digest}") }
 }

@@ -63,6 +63,8 @@ fn step() -> Step {
             ("dropout".into(), Value::Float(0.0)),
             ("reward".into(), reward),
         ])),
+        axes: Arc::default(),
+        code: None,
         inputs: BTreeMap::from([
             ("all".into(), Input::Gathered { branches: vec![branch(0, "0"), branch(1, "1")], mark_missing: true }),
             ("model".into(), Input::One(reference(2, Some("weights/final")))),

@@ -142,6 +142,7 @@ impl<'t> Expander<'_, 't> {
         let Some(kind) = &stage.kind else { return };
         let branches = Branches { rows: Rc::clone(&rows), first: self.steps.len() };
         let mut typed = Typed::new();
+        let axes = std::sync::Arc::new(with::axes(stage.text.with.get_ref()));
         for row in rows.iter() {
             let params = self.params(stage, row, &mut typed).unwrap_or(Value::Null);
             let inputs = stage.inputs.iter().map(|(name, input)| (name.clone(), self.input(stage, row, input)));
@@ -150,6 +151,8 @@ impl<'t> Expander<'_, 't> {
                 address: address(self.document, stage, row),
                 kind: std::sync::Arc::clone(kind),
                 params,
+                axes: std::sync::Arc::clone(&axes),
+                code: None,
                 inputs,
                 outputs: stage.outputs.clone(),
                 salt: stage.text.salt.clone(),

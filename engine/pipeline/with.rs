@@ -1,12 +1,14 @@
 //! The `with` table: finding `{ param = … }` and `{ axis = … }` at any depth, and replacing them. The value that
 //! takes a reference's place takes its span too, so that a mistyped one is told where it was used.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
 use super::table::Item;
+use crate::canonical;
 
 /// What a reference names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +34,36 @@ fn named<'a>(value: &'a DeValue<'_>) -> Option<Named<'a>> {
 /// Visits every reference of a table.
 pub fn visit<'a>(table: &'a DeTable<'_>, visitor: &mut impl FnMut(Named<'a>, Range<usize>)) {
     table.values().for_each(|item| visit_value(item, visitor));
+}
+
+/// The path of every value that an axis gives, as differences of two `with` tables are told, with the axis.
+pub fn axes(table: &DeTable<'_>) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    for (name, item) in table {
+        axes_of(&canonical::member("", name.get_ref()), item.get_ref(), &mut found);
+    }
+    found
+}
+
+fn axes_of(path: &str, value: &DeValue<'_>, found: &mut BTreeMap<String, String>) {
+    if let Some(named) = named(value) {
+        if let Named::Axis(axis) = named {
+            let axis = axis.split_once('.').map_or(axis, |(axis, _)| axis);
+            found.insert(path.to_string(), axis.to_string());
+        }
+        return;
+    }
+    match value {
+        DeValue::Table(table) => {
+            let fields = table.iter();
+            fields.for_each(|(name, item)| axes_of(&canonical::member(path, name.get_ref()), item.get_ref(), found));
+        }
+        DeValue::Array(items) => {
+            let items = items.iter().enumerate();
+            items.for_each(|(index, item)| axes_of(&format!("{path}[{index}]"), item.get_ref(), found));
+        }
+        _ => {}
+    }
 }
 
 fn visit_value<'a>(item: &'a Item<'_>, visitor: &mut impl FnMut(Named<'a>, Range<usize>)) {

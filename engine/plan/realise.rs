@@ -90,6 +90,21 @@ impl<'a> Lineages<'a> {
         Ok(agreement)
     }
 
+    /// The ancestor on whose disowned result a record stands, if there is one. The walk ends at such a result, since
+    /// its record is not read any more.
+    pub(super) fn disowned_ancestor(
+        &mut self,
+        id: StepId,
+        record: &Arc<ActionRecord>,
+    ) -> Result<Option<StepId>, CacheError> {
+        for found in self.lineage(&[(id, record.clone())])?.into_values().flatten() {
+            if self.store.is_disowned(&found.1.action)? {
+                return Ok(Some(found.0));
+            }
+        }
+        Ok(None)
+    }
+
     /// The realisations that these records stand on, their own included.
     fn lineage(&mut self, roots: &[(StepId, Arc<ActionRecord>)]) -> Result<Lineage, CacheError> {
         let mut lineage = Lineage::new();

@@ -31,6 +31,7 @@ pub(super) fn resolve(
         present: BTreeMap::new(),
         lost: BTreeMap::new(),
         refused: BTreeMap::new(),
+        disowned: BTreeMap::new(),
     };
     let mut draft = resolver.pass()?;
     while resolver.find_lost(&draft)? {
@@ -69,6 +70,8 @@ struct Resolver<'a> {
     lost: BTreeMap<StepId, String>,
     /// Steps whose records stand on other realisations; with the ancestor.
     refused: BTreeMap<StepId, StepId>,
+    /// Steps whose records stand on a disowned result; with the ancestor.
+    disowned: BTreeMap<StepId, StepId>,
 }
 
 impl Resolver<'_> {
@@ -96,6 +99,7 @@ impl Resolver<'_> {
         let mut round: BTreeSet<StepId> = self.graph.goals.iter().copied().collect();
         while !round.is_empty() {
             self.look_up_recipes(&round)?;
+            self.leave_out_disowned(&round)?;
             let mut next = BTreeSet::new();
             for id in round {
                 needed[id.0] = true;
@@ -125,6 +129,25 @@ impl Resolver<'_> {
             _ => unknown.into_par_iter().map(look).collect(),
         };
         self.candidates.extend(found?);
+        Ok(())
+    }
+
+    /// Records that were made from a disowned result are no candidates.
+    fn leave_out_disowned(&mut self, ids: &BTreeSet<StepId>) -> Result<(), EngineError> {
+        if !self.store.any_disowned()? {
+            return Ok(());
+        }
+        for id in ids {
+            let Some(candidates) = self.candidates.remove(id) else { continue };
+            let mut kept = Vec::new();
+            for record in candidates {
+                match self.lineages.disowned_ancestor(*id, &record)? {
+                    Some(ancestor) => drop(self.disowned.insert(*id, ancestor)),
+                    None => kept.push(record),
+                }
+            }
+            self.candidates.insert(*id, kept);
+        }
         Ok(())
     }
 
@@ -251,14 +274,22 @@ impl Resolver<'_> {
                 None => (State::NotNeeded, None),
                 Some(Found::Hit { record }) => (State::Hit { record: record.clone() }, Some(record.action)),
                 Some(Found::MayRun { waits_on }) => (State::MayRun { waits_on: waits_on.clone() }, None),
-                Some(Found::Run { action, document }) => (State::Run { why: self.why(&past, id, document)? }, *action),
+                Some(Found::Run { action, document }) => {
+                    (State::Run { why: self.why(&past, id, *action, document)? }, *action)
+                }
             };
             Ok(PlannedStep { id, state, needed: draft.needed[index], action })
         });
         told.collect()
     }
 
-    fn why(&self, past: &Past<'_>, id: StepId, document: &str) -> Result<Vec<Cause>, EngineError> {
+    fn why(
+        &self,
+        past: &Past<'_>,
+        id: StepId,
+        action: Option<ActionKey>,
+        document: &str,
+    ) -> Result<Vec<Cause>, EngineError> {
         if self.options.fresh.contains(&id) {
             return Ok(vec![Cause::Fresh]);
         }
@@ -268,6 +299,15 @@ impl Resolver<'_> {
         if let Some(ancestor) = self.refused.get(&id) {
             let ancestor = self.graph.step(*ancestor).address.to_string();
             return Ok(vec![Cause::Realisation { ancestor }]);
+        }
+        if let Some(action) = action
+            && self.store.is_disowned(&action)?
+        {
+            return Ok(vec![Cause::Disowned { ancestor: None }]);
+        }
+        if let Some(ancestor) = self.disowned.get(&id) {
+            let ancestor = self.graph.step(*ancestor).address.to_string();
+            return Ok(vec![Cause::Disowned { ancestor: Some(ancestor) }]);
         }
         past.causes(self.graph, id, document)
     }

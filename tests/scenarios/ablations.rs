@@ -142,10 +142,10 @@ fn what_a_skip_leaves_out_is_told_where_it_is_asked_for() {
     scene.plumb("plan p.toml prep").exits(0).says(expect![[r#"
         run  prep  no earlier result of this stage is known
 
-        stage  hit  run  may run
-        prep     -    1        -
+        stage  hit  run  may run  saves     time  known from
+        prep     -    1        -      -  unknown  no history
 
-        0 steps in the cache, 1 to run
+        0 steps in the cache, 1 to run; how long that takes is unknown
         ---
         warning: this `skip` leaves nothing out: the plan has no such combination
           --> p.toml:15:8
@@ -287,13 +287,13 @@ fn fresh_takes_globs_and_plan_shows_what_it_would_run() {
     scene.plumb("plan p.toml --fresh tr*@seed=1,kl=0.01").exits(0).prints(expect![[r#"
         run  train@kl=0.01,seed=1  asked for with `--fresh`
 
-        stage  hit  run  may run
-        prep  1  -  -
-        train  5  1  -
-        score  6  -  -
-        table  1  -  -
+        stage  hit  run  may run  saves  time  known from
+        prep  1  -  -  [TIME]  -
+        train  5  1  -  [TIME]  [TIME]  the same steps
+        score  6  -  -  [TIME]  -
+        table  1  -  -  [TIME]  -
 
-        13 steps in the cache (saves [TIME]), 1 to run
+        13 steps in the cache (saves [TIME]), 1 to run; about [TIME] of steps, [TIME] with [N] at once
     "#]]);
     scene.plumb("run p.toml --fresh tr*@seed=1,kl=0.01").exits(0);
     assert_eq!(scene.executed(), "label/0.01/1");

@@ -58,12 +58,12 @@ fn an_axis_reaches_only_the_stages_that_name_it_or_consume_it() {
         may run  train@reward=rationale,seed=1  waits on base
         may run  verdict                        waits on train, train@seed=1, train@reward=rationale and 1 more
 
-        stage    hit  run  may run
-        base       -    1        -
-        train      -    -        4
-        verdict    -    -        1
+        stage    hit  run  may run  saves     time  known from
+        base       -    1        -      -  unknown  no history
+        train      -    -        4      -  unknown  no history
+        verdict    -    -        1      -  unknown  no history
 
-        0 steps in the cache, 1 to run, 5 may run
+        0 steps in the cache, 1 to run, 5 may run; how long that takes is unknown
     "#]]);
 }
 

@@ -154,30 +154,46 @@ fn help_teaches_with_examples() {
 
         Arguments:
           <FILE>     The pipeline file
-          [STEP]...  Steps to build [default: the pipeline's goal]
+          [STEP]...  Steps to build, as `train`, `train@seed=1` or `tr*@reward=label*` [default: the
+                     pipeline's goal]
 
         Options:
-          -j, --jobs <N>      CPU slots: how much runs at once [default: the cores of this machine]
-              --fresh <STEP>  Run these steps although their results may be there; the new result is the one
-                              this cache uses
-          -k, --keep-going    When a step fails, go on with the steps that do not need it
-          -v, --verbose       Tell every step, hits included
-              --json          Print JSON for machines
-              --cache <DIR>   Folder of the cache [default: $XDG_CACHE_HOME/plumb or ~/.cache/plumb] [env:
-                              PLUMB_CACHE]
-              --paranoid      Read every source again instead of trusting unchanged size and times
-          -h, --help          Print help
+          -j, --jobs <N>         CPU slots: how much runs at once [default: the cores of this machine]
+              --budget <AMOUNT>  Refuse what would cost more: `5gpu-h`, `8cpu-h`, or time as `2h`, `30m`
+              --trim             Keep what fits the budget, in the plan's order, and say what is left out
+          -k, --keep-going       When a step fails, go on with the steps that do not need it
+          -v, --verbose          Tell every step, hits included
+              --json             Print JSON for machines
+              --cache <DIR>      Folder of the cache [default: $XDG_CACHE_HOME/plumb or ~/.cache/plumb]
+                                 [env: PLUMB_CACHE]
+              --paranoid         Read every source again instead of trusting unchanged size and times
+          -h, --help             Print help
 
         Pipeline:
               --set <NAME=VALUE>    Give a parameter of `[params]` another value
               --axis <AXIS=VALUES>  Keep only these values of an axis: `seed=0..2`, `reward=label,graded`,
                                     `seed=*`
               --profile <NAME>      Apply `[profile.NAME]`
+              --strict-code         Put the fingerprint of each kind's source into its keys: only results of
+                                    this very code count
+
+        Steps:
+              --from <STEP>   Build only what depends on these steps; what stands before them must be in the
+                              cache
+              --until <STEP>  Build these steps instead of the goals that need them
+              --fresh <STEP>  Run these steps although their results may be there; the new result is the one
+                              this cache uses
 
         Examples:
           plumb run r-align.toml                          everything under `[pipeline] goal`
           plumb run r-align.toml train score              these stages, at every branch, and what they need
           plumb run r-align.toml train@reward=label       one branch
+          plumb run r-align.toml 'tr*@seed=0..2'          quoted, `*` is any text and `0..2` holds both ends
+          plumb run r-align.toml --axis seed=0..2         the goals at these seeds; a gather keeps all its
+          branches
+          plumb run r-align.toml --from score             what depends on `score`; nothing before it runs
+          plumb run r-align.toml --until train            what the goals need, up to `train`
+          plumb run r-align.toml --fresh 'train@seed=1'   once more, although its result is there
           plumb run r-align.toml --profile smoke -j 2 --keep-going
           plumb run r-align.toml --json                   one event a line
     "#]]);

@@ -178,13 +178,13 @@ fn an_upstream_that_ran_again_to_the_same_bytes_stops_there() {
     scene.plumb("run p.toml -j 1").exits(0).says(expect![[r#"
         ---
            plan  3 steps  0 in the cache, 1 to run, 2 may run
-          start  prep  source `raw` has other content
+          start  prep  source `raw` has other content (file:[DIGEST], was file:[DIGEST])
            done  prep  the same bytes as before, [TIME]
             hit  count  its inputs came out as before; saved [TIME]
             hit  report  its inputs came out as before; saved [TIME]
 
           step  time  why
-          prep  ran, same bytes  [TIME]  source `raw` has other content
+          prep  ran, same bytes  [TIME]  source `raw` has other content (file:[DIGEST], was file:[DIGEST])
           count  1 hit  [TIME]  saved
           report  1 hit  [TIME]  saved
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use expect_test::expect;
 use plumb_engine::execute::Stop;
 use plumb_engine::execute::executor::{Ending, Executor, How, Launch};
-use plumb_engine::explain::why;
+use plumb_engine::explain::{Explanation, why};
 use plumb_engine::graph::StepId;
 use plumb_engine::protocol::StepEvent;
 
@@ -74,13 +74,13 @@ fn a_source_that_gives_the_same_bytes_stops_the_wave_there() {
     let house = ran_once();
     house.write("raw.txt", "# another comment\na\nb\n");
     expect![[r#"
-        clean: run (source `raw` has other content)
+        clean: run (source `raw` has other content (file:a692af0ce8bc, was file:2e5daf28a08f))
         count: may run (waits on clean)
         report: may run (waits on count)"#]]
     .assert_eq(&house.planned(CHAIN));
     expect![[r#"
         planned 3: 0 hit, 1 run, 2 may run
-        start clean: source `raw` has other content
+        start clean: source `raw` has other content (file:a692af0ce8bc, was file:2e5daf28a08f)
         done clean (unchanged)
         hit count (early cutoff)
         hit report (early cutoff)
@@ -124,18 +124,18 @@ fn why_follows_a_changed_input_to_its_source() {
     house.write("raw.txt", "a\nb\nc\n");
     house.run(CHAIN);
     let graph = house.graph(CHAIN, &[]);
-    let told = why(&graph, &house.plan(&graph), &house.store, StepId(2)).unwrap().text();
-    let made = house.plan(&graph).record_of(StepId(0)).unwrap().made_at.len();
-    let told: Vec<String> = told.lines().map(|line| line.split(" at 2").next().unwrap_or(line).to_string()).collect();
-    assert_eq!(made, "2026-11-23T13:15:00.123Z".len());
+    let chain = why(&graph, &house.plan(&graph), &house.store, StepId(2)).unwrap();
+    let line = |one: &Explanation| {
+        let causes: Vec<&str> = one.causes.iter().map(|told| told.sentence.split(" (file").next().unwrap()).collect();
+        format!("{} {} {:?}: {}", one.depth, one.step, one.verdict, causes.join("; "))
+    };
+    let told: Vec<String> = chain.iter().map(line).collect();
     expect![[r#"
-        `report` is a hit: its result was made
-          input `count` has other content (from `count`)
-            `count` ran
-              input `text` has other content (from `clean`)
-                `clean` ran
-                  source `raw` has other content"#]]
+        0 report Hit: input `count` has other content (from `count`)
+        1 count Hit: input `text` has other content (from `clean`)
+        2 clean Hit: source `raw` has other content"#]]
     .assert_eq(&told.join("\n"));
+    assert_eq!(chain[0].causes[0].because, Some(1));
 }
 
 #[test]
