@@ -130,7 +130,9 @@ impl Store {
 
     /// Tries a reflink; a device that refused one is not asked again.
     fn clone_file(&self, blob: &Path, dest: &Path) -> io::Result<bool> {
-        let device = dest.parent().map_or(Ok(0), |folder| fs::metadata(folder).map(|metadata| metadata.dev()))?;
+        // The folder of a bare name is the empty path, which nothing is found at.
+        let folder = dest.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let device = fs::metadata(folder)?.dev();
         if lock(&self.inner.unlinkable).contains(&device) {
             return Ok(false);
         }

@@ -34,22 +34,26 @@ pub struct Checked {
 
 /// Scores a response; an error names the task whose target cannot be read.
 pub fn check(response: &Response) -> Result<Checked, StageError> {
-    let task = &response.task;
+    check_text(&response.task, &response.text)
+}
+
+/// Scores an answer's text, as [`check`] does.
+pub fn check_text(task: &Task, text: &str) -> Result<Checked, StageError> {
     let bad = |problem: &str| {
         StageError::new(format!("task `{}`: {problem}", task.id))
             .hint("make tasks with `data.tasks` or `data.miniature`")
     };
     match task.checker {
         Some(Checker::Miniature) => {
-            miniature(task, &response.text).ok_or_else(|| bad("its target states no task of the miniature"))
+            miniature(task, text).ok_or_else(|| bad("its target states no task of the miniature"))
         }
         Some(Checker::Gsm8k) => {
             let target = task.target.as_str().ok_or_else(|| bad("expected the reference solution as its target"))?;
-            Ok(gsm8k(&response.text, target))
+            Ok(gsm8k(text, target))
         }
         Some(Checker::Ifeval) => {
             let instructions = Instructions::read(&task.target).map_err(|problem| bad(&problem))?;
-            Ok(ifeval(&instructions, &response.text))
+            Ok(ifeval(&instructions, text))
         }
         None => Err(bad("it has no checker, so its responses cannot be scored")),
     }

@@ -18,6 +18,7 @@ use super::log::Values;
 use super::parameters::{problems_of_reinforcement, reinforced};
 use super::{COMPLETIONS, STEPS, TRAINER_STATE, tokens};
 use crate::data::hash;
+use crate::eval::checked::check_text;
 use crate::jsonl;
 use crate::judging::template::{Template, against_reference, judge_prompt, task_prompt};
 use crate::judging::verdict::{Parse, verdict};
@@ -45,7 +46,8 @@ pub struct ActorRlhf;
 impl Declare for ActorRlhf {
     const KIND: &'static str = "actor.rlhf";
     // 2: the head's pass by slices and clipping by chunks: the last bits of losses and weights moved.
-    const VERSION: u32 = 2;
+    // 3: `accuracy` among the metrics of a step.
+    const VERSION: u32 = 3;
     const ABOUT: &'static str = "train a policy by GRPO against a generative reward model";
     const DETERMINISM: Determinism = Determinism::Seeded;
     const INPUTS: &'static [InputSpec] = &[
@@ -117,6 +119,14 @@ impl<'a> Contest<'a> {
         if hash::number(&parts).is_multiple_of(2) { Side::A } else { Side::B }
     }
 
+    // What the judge is never told: how many answers are right, where their tasks say how to check them.
+    fn accuracy(&self, items: &[usize], texts: &[Vec<String>]) -> Result<Option<f64>, StageError> {
+        let groups = items.iter().map(|item| &self.tasks[*item]).zip(texts).filter(|(task, _)| task.checker.is_some());
+        let answers = groups.flat_map(|(task, group)| group.iter().map(move |text| (task, text)));
+        let scores = answers.map(|(task, text)| Ok(check_text(task, text)?.headline)).collect::<Result<Vec<_>, _>>()?;
+        Ok((!scores.is_empty()).then(|| mean(&scores)))
+    }
+
     // Whether the judge preferred each answer; `None` where it cannot be read.
     fn wins(&mut self, shown: &[(usize, &str, Side)]) -> Result<Vec<Option<bool>>, StageError> {
         let prompt = |(item, answer, side): &(usize, &str, Side)| {
@@ -169,7 +179,8 @@ impl group::Task for Contest<'_> {
         let first = self.wins(&answers(false))?;
         let second = if self.params.both_orders { self.wins(&answers(true))? } else { first.clone() };
         let flat: Vec<f64> = first.iter().zip(&second).map(|(one, other)| worth(*one, *other)).collect();
-        let metrics = metrics(&first, &second, &flat);
+        let mut metrics = metrics(&first, &second, &flat);
+        metrics.extend(self.accuracy(items, texts)?.map(|accuracy| ("accuracy".to_string(), accuracy)));
         let size = texts.first().map_or(1, Vec::len).max(1);
         let rewards = flat.chunks(size).map(|group| group.iter().copied().map(Some).collect()).collect();
         Ok(Graded { rewards, metrics })

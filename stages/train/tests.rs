@@ -315,6 +315,7 @@ fn one_order_rewards_by_the_side_of_the_rollout() {
     let metrics = &bench.steps()[0].metrics;
     assert!((metrics["win_rate"] - 0.5).abs() < 0.1, "a judge that always says A wins for one side: {metrics:?}");
     assert_eq!(metrics["frac_reward_zero_std"], 1.0, "a group stands on one side");
+    assert!(!metrics.contains_key("accuracy"), "nobody knows the right answer of these tasks: {metrics:?}");
 }
 
 fn demonstration(id: &str, completion: &str) -> Demonstration {

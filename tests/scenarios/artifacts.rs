@@ -97,6 +97,8 @@ fn get_copies_out_and_never_overwrites() {
         hint: remove it, or name another place
     "#]]);
     assert_eq!(scene.read("mine/rows.txt"), "edited\n");
+    scene.plumb("get p.toml score@seed=1.rows bare.txt").exits(0);
+    assert_eq!(scene.read("bare.txt"), "row 1\n");
     fs::create_dir(scene.path("folder")).unwrap();
     scene.plumb("get p.toml score@seed=1.rows folder").exits(0);
     assert_eq!(scene.read("folder/rows.txt"), "row 1\n");
