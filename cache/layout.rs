@@ -10,7 +10,8 @@
 //! v1/claims/               one lock a running action          v1/state/   checkpoints, by action key
 //! v1/pins/                 roots of garbage collection        v1/runs/    histories      v1/logs/  logs
 //! v1/views/                trees checked out for people       v1/scratch/ what is being written or run
-//! v1/quarantine/           what was found damaged             v1/index/   digests of unchanged sources
+//! v1/quarantine/           what was found damaged             v1/index/   digests of unchanged sources, downloads
+//! v1/partial/              downloads that were cut
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -104,6 +105,14 @@ impl Layout {
 
     pub(crate) fn stat_index(&self) -> PathBuf {
         self.base.join("index").join("stat")
+    }
+
+    pub(crate) fn fetched(&self, name: &Digest) -> PathBuf {
+        self.fanned("index/fetched", name)
+    }
+
+    pub(crate) fn partial(&self, name: &Digest) -> PathBuf {
+        self.base.join("partial").join(name.to_string())
     }
 
     fn fanned(&self, folder: &str, digest: &Digest) -> PathBuf {

@@ -13,6 +13,7 @@
 //! hash      digests of files                      index        digests of unchanged sources
 //! stamp     what `stat` says                      claim, lock  who runs what just now
 //! disowned  results that are not to be used
+//! fetched   what came from the network
 //! ```
 
 mod ancestry;
@@ -22,6 +23,7 @@ mod claim;
 mod digest;
 mod disowned;
 mod error;
+mod fetched;
 mod files;
 mod hash;
 mod index;
@@ -43,6 +45,7 @@ pub use artifact::{Artifact, ArtifactKind};
 pub use claim::{Claim, Claimed};
 pub use digest::{ACTION_CONTEXT, ActionKey, Digest, DigestError, RECIPE_CONTEXT, RecipeKey, derive_key};
 pub use error::CacheError;
+pub use fetched::Fetched;
 pub use materialise::{Materialise, Method};
 pub use record::{ActionRecord, Cost, RECORD_FORMAT, Realisation, RecordedOutput};
 pub use records::Publication;

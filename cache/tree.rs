@@ -16,7 +16,8 @@ use std::fmt::Write;
 
 use crate::{Artifact, ArtifactKind, CacheError, Digest};
 
-const HEADER: &str = "plumb-tree 1\n";
+/// The first line of every tree.
+pub(crate) const HEADER: &str = "plumb-tree 1\n";
 
 /// A folder.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -1,12 +1,18 @@
 //! The only place where time enters the engine, so that keys and result outputs never see it. What is read here
 //! goes to the history, to events and to the side of a record that no key covers.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// The present moment as RFC 3339 in UTC, to the millisecond.
 pub fn now() -> String {
     let now = jiff::Timestamp::now();
     now.round(jiff::Unit::Millisecond).unwrap_or(now).to_string()
+}
+
+/// A moment as RFC 3339 in UTC, to the second: for people.
+pub fn at(moment: SystemTime) -> String {
+    let moment = jiff::Timestamp::try_from(moment).ok();
+    moment.and_then(|moment| moment.round(jiff::Unit::Second).ok()).map(|moment| moment.to_string()).unwrap_or_default()
 }
 
 /// The present moment as a name that sorts by time: `20261123T131500.123Z`.

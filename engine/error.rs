@@ -54,6 +54,24 @@ pub enum EngineError {
         /// Why.
         source: CacheError,
     },
+    /// A source cannot be had from where it lies.
+    #[error("source `{name}`: {message}")]
+    Fetch {
+        /// Its name.
+        name: String,
+        /// What was asked for, and what came of it.
+        message: String,
+        /// What to do.
+        hint: Option<String>,
+    },
+    /// Sources are not what the lock file pins, or the lock file cannot be used.
+    #[error("{message}")]
+    Lock {
+        /// Each source, with what is pinned and what is there.
+        message: String,
+        /// What to type.
+        hint: Option<String>,
+    },
     /// A probe of a `command` step failed.
     #[error("the probe `{probe}` of step `{step}` failed: {why}")]
     Probe {
@@ -94,9 +112,11 @@ impl EngineError {
     /// The exit code's class.
     pub fn class(&self) -> ExitClass {
         match self {
-            EngineError::Pipeline { .. } | EngineError::Source { .. } | EngineError::Probe { .. } => {
-                ExitClass::BadInput
-            }
+            EngineError::Pipeline { .. }
+            | EngineError::Source { .. }
+            | EngineError::Fetch { .. }
+            | EngineError::Lock { .. }
+            | EngineError::Probe { .. } => ExitClass::BadInput,
             EngineError::Cache(_) | EngineError::Io { .. } => ExitClass::Cache,
             EngineError::NoResult { .. } | EngineError::Bug(_) => ExitClass::StepFailed,
         }
@@ -105,7 +125,10 @@ impl EngineError {
     /// What the user can do, where there is something.
     pub fn hint(&self) -> Option<String> {
         match self {
-            EngineError::Pipeline { hint, .. } | EngineError::NoResult { hint, .. } => hint.clone(),
+            EngineError::Pipeline { hint, .. }
+            | EngineError::NoResult { hint, .. }
+            | EngineError::Fetch { hint, .. }
+            | EngineError::Lock { hint, .. } => hint.clone(),
             EngineError::Cache(error) | EngineError::Source { source: error, .. } => error.hint(),
             EngineError::Probe { .. } => Some("run it by hand in the pipeline's folder to see why".into()),
             EngineError::Bug(_) => Some("please report it with the command you typed".into()),

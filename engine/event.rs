@@ -124,6 +124,28 @@ pub enum Event {
         /// Of them, waiting on others.
         may_run: usize,
     },
+    /// A source comes over the network.
+    Fetching {
+        /// Name of the source.
+        source: String,
+        /// Its address, without credentials.
+        from: String,
+        /// Bytes so far.
+        done: u64,
+        /// Bytes in all, where that is known.
+        total: Option<u64>,
+    },
+    /// A source has come.
+    Fetched {
+        /// Name of the source.
+        source: String,
+        /// Its address, without credentials.
+        from: String,
+        /// Bytes that had to come.
+        bytes: u64,
+        /// Wall time.
+        took: Duration,
+    },
     /// A step's result is in the cache.
     Hit {
         /// Address.

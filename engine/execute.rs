@@ -15,7 +15,7 @@ pub mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use plumb_cache::{ActionRecord, Realisation, RecipeKey, Store};
@@ -28,9 +28,10 @@ use self::slots::Slots;
 use crate::clock::Stopwatch;
 use crate::error::{EngineError, ExitClass};
 use crate::event::{Cause, Event};
-use crate::graph::{Graph, StepId};
+use crate::graph::{Graph, Reference, SourceId, StepId};
 use crate::history::{Outcome, Recorder};
 use crate::plan::{self, Facts, Plan, PlanOptions, State, took};
+use crate::source::{Sources, Tell};
 
 /// After this many plans something makes results faster than they can be used.
 const ROUNDS: usize = 10;
@@ -136,7 +137,7 @@ impl Summary {
 
 /// Tells events to whoever listens and to the history.
 pub(crate) struct Teller<'a> {
-    sink: &'a mut dyn FnMut(&Event),
+    sink: &'a mut (dyn FnMut(&Event) + Send),
     recorder: Option<Recorder>,
     why: BTreeMap<StepId, Vec<Cause>>,
     /// Told once, however often the run is planned again.
@@ -178,10 +179,10 @@ pub async fn run(
     graph: &Graph,
     store: &Store,
     options: &RunOptions,
-    mut sink: impl FnMut(&Event),
+    mut sink: impl FnMut(&Event) + Send,
 ) -> Result<Summary, EngineError> {
     let watch = Stopwatch::start();
-    let mut plan = plan::plan(graph, store, &options.plan)?;
+    let mut plan = telling(&mut sink, |tell| plan::plan_telling(graph, store, &options.plan, tell))?;
     let recorder = match store.writable() {
         true => Some(Recorder::start(store, &graph.name, &graph.file, options.command.clone())?),
         false => None,
@@ -209,6 +210,7 @@ pub async fn run(
             teller.tell(&Event::Warning { message });
             break;
         }
+        telling(&mut teller.sink, |tell| fetch_sources(graph, store, &plan, tell))?;
         let report = run_round(graph, store, options, &planning.fresh, &plan, &mut teller, &summary.failed).await?;
         let stale = report.deferred || mixes(&plan, &report);
         planning = next_options(&planning, &plan.facts, &report);
@@ -229,6 +231,26 @@ pub async fn run(
     summary.took = watch.elapsed();
     finish(&summary, &mut teller);
     Ok(summary)
+}
+
+/// Lends a listener to work on several threads.
+fn telling<T>(sink: &mut (impl FnMut(&Event) + Send + ?Sized), work: impl FnOnce(Tell<'_>) -> T) -> T {
+    let sink = Mutex::new(sink);
+    work(&|event| (sink.lock().unwrap_or_else(PoisonError::into_inner))(event))
+}
+
+/// What a lock file pins is known without its bytes; before a step may need them, they are fetched.
+fn fetch_sources(graph: &Graph, store: &Store, plan: &Plan, tell: Tell<'_>) -> Result<(), EngineError> {
+    let runs = |step: &&plan::PlannedStep| matches!(step.state, State::Run { .. } | State::MayRun { .. });
+    let inputs = plan.steps.iter().filter(runs).flat_map(|step| graph.step(step.id).inputs.values());
+    let missing = inputs.flat_map(plan::references).filter_map(|(reference, _)| match reference {
+        Reference::Source { source, subpath } if graph.source(*source).place.is_remote() => {
+            (!store.present(&plan.facts.source(*source, subpath))).then_some(*source)
+        }
+        _ => None,
+    });
+    let missing: BTreeSet<SourceId> = missing.collect();
+    missing.into_iter().try_for_each(|id| Sources { graph, store, tell }.fetch(id))
 }
 
 fn tell_plan(graph: &Graph, plan: &Plan, teller: &mut Teller<'_>) {

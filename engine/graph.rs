@@ -10,6 +10,7 @@ use std::sync::Arc;
 use crate::canonical::Value;
 use crate::diagnostic::Diagnostic;
 use crate::settings::RunSettings;
+use crate::source::{Include, Place};
 use crate::stage::{Class, Kind, Registry};
 
 /// Index of a step in [`Graph::steps`].
@@ -67,9 +68,17 @@ impl fmt::Display for Address {
 pub struct Source {
     /// Name under `[source.NAME]`.
     pub name: String,
-    /// Absolute path (relative ones resolve from the pipeline's folder).
-    pub path: PathBuf,
-    /// Where the path stands in the pipeline file.
+    /// Where it lies (relative paths resolve from the pipeline's folder).
+    pub place: Place,
+    /// The place as the pipeline file writes it, without credentials.
+    pub written: String,
+    /// Of a remote folder: which files of it.
+    pub include: Include,
+    /// Of a web address: what its SHA-256 must be.
+    pub sha256: Option<String>,
+    /// Of a web address: the variable that holds a token for it. Only the name.
+    pub secret: Option<String>,
+    /// Where the place stands in the pipeline file.
     pub span: Range<usize>,
 }
 

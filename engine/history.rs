@@ -120,7 +120,7 @@ impl Recorder {
 
     /// Appends an event; `Err` says once that the history cannot be written.
     pub fn event(&mut self, event: &Event) -> Result<(), EngineError> {
-        if matches!(event, Event::Step { event: StepEvent::Progress { .. }, .. }) {
+        if matches!(event, Event::Step { event: StepEvent::Progress { .. }, .. } | Event::Fetching { .. }) {
             return Ok(());
         }
         let timed = TimedEvent { at: self.watch.elapsed().as_secs_f64(), event: event.clone() };

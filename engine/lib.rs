@@ -22,4 +22,5 @@ pub mod plan;
 pub mod protocol;
 pub mod settings;
 pub mod show;
+pub mod source;
 pub mod stage;

@@ -12,6 +12,7 @@ mod reference;
 mod resolve;
 mod select;
 mod settings;
+mod sources;
 mod table;
 mod typing;
 mod with;
@@ -212,15 +213,8 @@ fn used_sources(
         if !used {
             continue;
         }
-        let path = folder.join(text.path.get_ref().as_ref());
-        if !path.exists() {
-            let message = format!("source `{}` does not exist: `{}`", text.name.get_ref(), text.path.get_ref());
-            let hint = text.param.as_ref().map(|param| format!("give it with `--set {param}=PATH`"));
-            let one = Diagnostic::at(text.path.span(), message).hint(hint);
-            complaints.add(if needed { one } else { one.warning() });
-        }
         numbers[position] = SourceId(sources.len());
-        sources.push(Source { name: text.name.get_ref().to_string(), path, span: text.path.span() });
+        sources.extend(text.settle(folder, needed, complaints));
     }
     steps.iter_mut().for_each(|step| renumber(step, &numbers));
     (steps, sources)

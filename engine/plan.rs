@@ -18,6 +18,7 @@ use plumb_cache::{ActionKey, ActionRecord, Artifact, Realisation, RecipeKey, Sto
 use crate::error::EngineError;
 use crate::event::{Cause, Event};
 use crate::graph::{Graph, Input, Reference, Step, StepId};
+use crate::source::Tell;
 pub use facts::Facts;
 use rayon::prelude::*;
 
@@ -86,8 +87,13 @@ pub struct Plan {
 
 /// Plans a graph against a store.
 pub fn plan(graph: &Graph, store: &Store, options: &PlanOptions) -> Result<Plan, EngineError> {
+    plan_telling(graph, store, options, &|_| {})
+}
+
+/// The same, telling of the sources that have to be fetched before anything is known of them.
+pub fn plan_telling(graph: &Graph, store: &Store, options: &PlanOptions, tell: Tell<'_>) -> Result<Plan, EngineError> {
     check_names(graph)?;
-    let facts = Arc::new(Facts::gather(graph, store)?);
+    let facts = Arc::new(Facts::gather(graph, store, tell)?);
     let plan = plan_with(graph, store, options, facts)?;
     before::check(graph, &plan)?;
     Ok(plan)

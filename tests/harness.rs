@@ -19,6 +19,8 @@ pub struct Scene {
     root: tempfile::TempDir,
     /// The commands typed so far with their output, for the report of a failure.
     told: Mutex<Vec<String>>,
+    /// Variables of every command.
+    variables: Mutex<Vec<(String, String)>>,
 }
 
 /// What one command did.
@@ -31,13 +33,15 @@ pub struct Outcome {
     pub stderr: String,
     /// Its stdout as it was.
     pub raw: String,
+    /// Its stderr as it was.
+    pub raw_stderr: String,
 }
 
 impl Scene {
     /// A folder with this pipeline as `p.toml`.
     pub fn new(pipeline: &str) -> Self {
         let root = tempfile::Builder::new().prefix("plumb-scene-").tempdir().unwrap();
-        let scene = Self { root, told: Mutex::default() };
+        let scene = Self { root, told: Mutex::default(), variables: Mutex::default() };
         fs::create_dir(scene.path("home")).unwrap();
         scene.write("p.toml", pipeline);
         scene
@@ -113,6 +117,11 @@ impl Scene {
         path
     }
 
+    /// Gives every later command a variable.
+    pub fn export(&self, name: &str, value: &str) {
+        self.variables.lock().unwrap().push((name.into(), value.into()));
+    }
+
     /// The command `plumb …`, ready to be changed and started.
     pub fn command(&self, line: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_plumb"));
@@ -124,6 +133,7 @@ impl Scene {
             .env("HOME", self.path("home"))
             .env("PLUMB_CACHE", self.path("cache"))
             .env("COLUMNS", "100")
+            .envs(self.variables.lock().unwrap().iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
@@ -151,10 +161,11 @@ impl Scene {
         let raw = String::from_utf8_lossy(&output.stdout).into_owned();
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         self.told.lock().unwrap().push(format!("$ plumb {line}\n{raw}{stderr}[exit {code}]"));
-        Outcome { code, stdout: self.mask(&raw), stderr: self.mask(&stderr), raw }
+        Outcome { code, stdout: self.masked(&raw), stderr: self.masked(&stderr), raw, raw_stderr: stderr }
     }
 
-    fn mask(&self, text: &str) -> String {
+    /// A text with what varies replaced.
+    pub fn masked(&self, text: &str) -> String {
         let rules = [
             (r"\b[0-9a-f]{64}\b", "[KEY]"),
             (r"\b(file|tree):[0-9a-f]{12}\b", "$1:[DIGEST]"),

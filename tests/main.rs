@@ -4,4 +4,5 @@ mod faults;
 mod harness;
 mod house;
 mod scenarios;
+mod servers;
 mod setup;

@@ -5,12 +5,17 @@
 mod ablations;
 mod artifacts;
 mod branches;
+mod buckets;
 mod causes;
 mod command_stages;
 mod diagnostics;
 mod estimates;
 mod explaining;
 mod failures;
+mod hub;
+mod locks;
 mod reading;
 mod reruns;
 mod runners;
+mod sources;
+mod web;

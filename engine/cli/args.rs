@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::choice::Choice;
+use crate::lock::{self, LockArgs};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -66,6 +67,9 @@ pub enum Command {
     /// List past runs, or print the last log of a step
     #[command(after_help = LOG_EXAMPLES)]
     Log(LogArgs),
+    /// Pin what the sources hold, or accept that they changed
+    #[command(after_help = lock::EXAMPLES)]
+    Lock(LockArgs),
     /// Print the path of an artifact in the cache
     #[command(after_help = OPEN_EXAMPLES)]
     Open(OpenArgs),

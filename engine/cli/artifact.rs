@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use plumb_cache::{Artifact, Materialise, Store};
 use plumb_engine::graph::{Graph, Step, StepId};
-use plumb_engine::plan::{self, PlanOptions};
+use plumb_engine::plan::PlanOptions;
 use serde::Serialize;
 
 use crate::args::{GetArgs, OpenArgs, Pipeline};
@@ -82,7 +82,7 @@ fn find(context: &Context, store: &Store, pipeline: &Pipeline, named: &str) -> R
     let graph = context.load(pipeline, &[step.to_owned()])?;
     let id = only_goal(&graph, step)?;
     let output = chosen_output(graph.step(id), output)?;
-    let plan = plan::plan(&graph, store, &PlanOptions::default())?;
+    let plan = context.plan(&graph, store, &PlanOptions::default())?;
     let address = graph.step(id).address.to_string();
     let record = plan.record_of(id).ok_or_else(|| {
         let command = format!("plumb run {} {address}", pipeline.file.display());

@@ -1,15 +1,19 @@
 //! What every command needs: the kinds, the printer, the cache, and the pipeline as the command line asks for it.
 
 use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
 
 use plumb_cache::{Store, StoreOptions};
 use plumb_engine::diagnostic::Diagnostics;
 use plumb_engine::graph::{Graph, StepId};
 use plumb_engine::pipeline::{self, Selection};
+use plumb_engine::plan::{self, Plan, PlanOptions};
+use plumb_engine::source::Tell;
 use plumb_engine::stage::Registry;
 
 use crate::args::{Pipeline, Place};
 use crate::choice::Choice;
+use crate::display::{Display, Manner};
 use crate::printer::Printer;
 use crate::trouble::Trouble;
 
@@ -72,6 +76,24 @@ impl Context {
         let mut graph = self.load(pipeline, &[])?;
         graph.goals = (0..graph.steps.len()).map(StepId).collect();
         Ok(graph)
+    }
+
+    /// Plans, showing what has to be fetched to know the sources.
+    pub fn plan(&self, graph: &Graph, store: &Store, options: &PlanOptions) -> Result<Plan, Trouble> {
+        Ok(self.telling(|tell| plan::plan_telling(graph, store, options, tell))?)
+    }
+
+    /// Lends a screen to work on several threads; it is there from the first thing that is told.
+    pub fn telling<T>(&self, work: impl FnOnce(Tell<'_>) -> T) -> T {
+        let display: Mutex<Option<Display>> = Mutex::default();
+        let done = work(&|event| {
+            let mut display = display.lock().unwrap_or_else(PoisonError::into_inner);
+            display.get_or_insert_with(|| Display::new(self.printer.clone(), Manner::People)).tell(event);
+        });
+        if let Some(display) = display.into_inner().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            display.close();
+        }
+        done
     }
 }
 

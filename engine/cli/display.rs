@@ -2,6 +2,7 @@
 //! Sees nothing but events.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -17,6 +18,9 @@ use crate::units;
 
 /// How often a long step is told again where there are no bars.
 const AGAIN: Duration = Duration::from_secs(10);
+
+/// After this time a download is told.
+const SOON: Duration = Duration::from_secs(2);
 
 /// How a run is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,12 +41,20 @@ struct Running {
     bar: Option<ProgressBar>,
 }
 
+/// A source on its way.
+struct Fetch {
+    watch: Stopwatch,
+    told: Duration,
+    bar: Option<ProgressBar>,
+}
+
 /// The screen of one run.
 pub struct Display {
     printer: Printer,
     manner: Manner,
     bars: Option<Bars>,
     running: BTreeMap<String, Running>,
+    fetches: BTreeMap<String, Fetch>,
 }
 
 /// The line that counts steps, under the bars of the running ones.
@@ -55,7 +67,7 @@ impl Display {
     /// A screen for one run.
     pub fn new(printer: Printer, manner: Manner) -> Self {
         let bars = printer.bars().filter(|_| manner != Manner::Json).cloned().map(Bars::new);
-        Self { printer, manner, bars, running: BTreeMap::new() }
+        Self { printer, manner, bars, running: BTreeMap::new(), fetches: BTreeMap::new() }
     }
 
     /// Tells what happened.
@@ -65,6 +77,10 @@ impl Display {
         }
         match event {
             Event::Planned { steps, hits, runs, may_run } => self.planned(*steps, *hits, *runs, *may_run),
+            Event::Fetching { source, from, done, total } => self.fetching(source, from, *done, *total),
+            Event::Fetched { source, from, bytes, took } => {
+                self.fetched(source, from, *bytes, *took);
+            }
             Event::Hit { step, saved, after_inputs } => self.hit(step, *saved, *after_inputs),
             Event::Waiting { step, holder } => self.line(Tone::Warn, "waiting", step, &format!("for {holder}")),
             Event::Started { step, why, attempt, .. } => {
@@ -96,9 +112,9 @@ impl Display {
 
     /// Takes the bars off the screen; nothing is told afterwards.
     pub fn close(&mut self) {
-        for running in std::mem::take(&mut self.running).into_values() {
-            running.bar.inspect(ProgressBar::finish_and_clear);
-        }
+        let fetches = std::mem::take(&mut self.fetches).into_values().filter_map(|fetch| fetch.bar);
+        let running = std::mem::take(&mut self.running).into_values().filter_map(|running| running.bar);
+        fetches.chain(running).for_each(|bar| bar.finish_and_clear());
         if let Some(bars) = self.bars.take() {
             bars.total.finish_and_clear();
         }
@@ -111,6 +127,39 @@ impl Display {
         let may = if may_run > 0 { format!(", {may_run} may run") } else { String::new() };
         let counts = format!("{hits} in the cache, {runs} to run{may}");
         self.line(Tone::Strong, "plan", &units::plural(steps, "step"), &counts);
+    }
+
+    // A download of a moment is told once, when it is over.
+    fn fetching(&mut self, source: &str, from: &str, done: u64, total: Option<u64>) {
+        let fetch = match self.fetches.entry(source.to_owned()) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let bar = self.bars.as_ref().map(|bars| bars.fetch(source));
+                new.insert(Fetch { watch: Stopwatch::start(), told: Duration::ZERO, bar })
+            }
+        };
+        let at = fetch.watch.elapsed();
+        let text = match total {
+            Some(total) => format!("{} of {}", units::size(done), units::size(total)),
+            None => units::size(done),
+        };
+        let soon = if fetch.told.is_zero() { SOON } else { AGAIN };
+        if let Some(bar) = &fetch.bar {
+            total.into_iter().for_each(|total| bar.set_length(total));
+            bar.set_position(done);
+            bar.set_message(text);
+        } else if at.saturating_sub(fetch.told) >= soon {
+            fetch.told = at;
+            self.line(Tone::Strong, "fetch", source, &format!("{text} from {from}"));
+        }
+    }
+
+    fn fetched(&mut self, source: &str, from: &str, bytes: u64, took: Duration) {
+        if let Some(bar) = self.fetches.remove(source).and_then(|fetch| fetch.bar) {
+            bar.finish_and_clear();
+        }
+        let told = format!("{} from {from} in {}", units::size(bytes), units::duration(took));
+        self.line(Tone::Good, "fetched", source, &told);
     }
 
     // A thousand hits found by the plan are one number; a hit found because an input came out as before is news.
@@ -190,6 +239,14 @@ impl Bars {
     fn step(&self, name: &str) -> ProgressBar {
         let bar = self.all.insert_before(&self.total, ProgressBar::no_length());
         bar.set_style(style("  {spinner} {prefix}  {elapsed}  {msg}"));
+        bar.set_prefix(name.to_owned());
+        bar.enable_steady_tick(Duration::from_millis(200));
+        bar
+    }
+
+    fn fetch(&self, name: &str) -> ProgressBar {
+        let bar = self.all.insert_before(&self.total, ProgressBar::no_length());
+        bar.set_style(style("  {spinner} fetch {prefix}  {bar:24}  {msg}  {binary_bytes_per_sec}"));
         bar.set_prefix(name.to_owned());
         bar.enable_steady_tick(Duration::from_millis(200));
         bar

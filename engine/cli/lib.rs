@@ -40,6 +40,7 @@ pub mod demo;
 pub mod display;
 pub mod drawing;
 pub mod exit;
+pub mod lock;
 pub mod log;
 pub mod meter;
 pub mod paint;
@@ -104,6 +105,7 @@ fn dispatch(context: &Context, command: &Command) -> Result<Exit, Trouble> {
         Command::Show(args) => show::run(context, args),
         Command::Graph(args) => draw(context, args),
         Command::Log(args) => log::run(context, args),
+        Command::Lock(args) => lock::run(context, args),
         Command::Open(args) => artifact::open(context, args),
         Command::Get(args) => artifact::get(context, args),
         Command::Setup(args) => setup::run(args, &context.printer).map(|()| Exit::Done).map_err(Into::into),

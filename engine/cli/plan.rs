@@ -54,7 +54,7 @@ struct Line {
 pub fn run(context: &Context, args: &PlanArgs) -> Result<Exit, Trouble> {
     let (graph, options) = args.choice.load(context, &args.pipeline)?;
     let store = context.store()?;
-    let plan = plan::plan(&graph, &store, &options)?;
+    let plan = context.plan(&graph, &store, &options)?;
     let forecast = Forecast::of(&graph, &plan, &store)?;
     let jobs = std::thread::available_parallelism().map_or(1, usize::from);
     let fit = Fit { graph: &graph, plan: &plan, forecast: &forecast, jobs };

@@ -6,7 +6,7 @@ use plumb_engine::error::EngineError;
 use plumb_engine::estimate::Forecast;
 use plumb_engine::execute::{self, RunOptions, Stop};
 use plumb_engine::graph::Graph;
-use plumb_engine::plan::{self, Plan};
+use plumb_engine::plan::Plan;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::allowance::Allowance;
@@ -32,7 +32,7 @@ pub fn run(context: &Context, args: &RunArgs) -> Result<Exit, Trouble> {
     options.jobs = args.jobs.map_or(options.jobs, usize::from);
     if args.allowance.budget.is_some() {
         let store = context.store()?;
-        let plan = plan::plan(&graph, &store, &options.plan)?;
+        let plan = context.plan(&graph, &store, &options.plan)?;
         let forecast = Forecast::of(&graph, &plan, &store)?;
         let fit = Fit { graph: &graph, plan: &plan, forecast: &forecast, jobs: options.jobs };
         let command = format!("plumb run {} --budget …", args.pipeline.file.display());
@@ -90,7 +90,7 @@ fn drive(
     store: &Store,
     options: &RunOptions,
     printer: &Printer,
-    sink: impl FnMut(&plumb_engine::event::Event),
+    sink: impl FnMut(&plumb_engine::event::Event) + Send,
 ) -> Result<execute::Summary, EngineError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.map_err(|error| EngineError::Bug(format!("no runtime: {error}")))?;

@@ -2,7 +2,7 @@
 
 use plumb_engine::graph::{Graph, StepId};
 use plumb_engine::history::{self, RunHeader, StepStatus};
-use plumb_engine::plan::{self, Plan, PlanOptions, PlannedStep, State};
+use plumb_engine::plan::{Plan, PlanOptions, PlannedStep, State};
 use serde::Serialize;
 
 use crate::args::StatusArgs;
@@ -42,7 +42,7 @@ struct Stage {
 pub fn run(context: &Context, args: &StatusArgs) -> Result<Exit, Trouble> {
     let graph = context.load_all(&args.pipeline)?;
     let store = context.store()?;
-    let plan = plan::plan(&graph, &store, &PlanOptions::default())?;
+    let plan = context.plan(&graph, &store, &PlanOptions::default())?;
     let last = history::last_status(&store, &graph.name)?;
     let of_step = |id| last.as_ref()?.1.get(&graph.step(id).address.to_string());
     let stages = stages(&graph, &plan, of_step);

@@ -3,7 +3,7 @@
 use plumb_engine::event::Cause;
 use plumb_engine::explain::{self, Explanation, Made, Verdict};
 use plumb_engine::graph::StepId;
-use plumb_engine::plan::{self, PlanOptions};
+use plumb_engine::plan::PlanOptions;
 use serde::Serialize;
 
 use crate::args::Pipeline;
@@ -61,7 +61,7 @@ pub fn run(context: &Context, args: &WhyArgs) -> Result<Exit, Trouble> {
     let graph = context.load(&args.pipeline, std::slice::from_ref(&args.step))?;
     let store = context.store()?;
     let fresh = context.select(&graph, &args.fresh)?;
-    let plan = plan::plan(&graph, &store, &PlanOptions { fresh, ..PlanOptions::default() })?;
+    let plan = context.plan(&graph, &store, &PlanOptions { fresh, ..PlanOptions::default() })?;
     let branch = |id: &StepId| -> Result<Branch, Trouble> {
         let chain = explain::why(&graph, &plan, &store, *id)?;
         Ok(Branch { step: graph.step(*id).address.to_string(), chain })

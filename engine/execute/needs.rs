@@ -10,7 +10,7 @@ use super::place::{Origin, Wanted};
 use crate::graph::{Graph, Input, Reference, Step, StepId};
 use crate::io::Branch;
 use crate::plan::Facts;
-use crate::plan::facts::{pipeline_folder, source_path};
+use crate::plan::facts::pipeline_folder;
 use crate::plan::resolve;
 
 /// Where needs are looked up.
@@ -42,9 +42,12 @@ impl Needs<'_> {
 
     fn origin(&self, reference: &Reference) -> Option<Origin> {
         if let Reference::Source { source, subpath } = reference {
+            let artifact = self.facts.source(*source, subpath);
+            let Some(local) = self.facts.locals.get(&(*source, subpath.clone())) else {
+                return Some(Origin::Cache(artifact));
+            };
             let name = self.graph.source(*source).name.clone();
-            let path = source_path(self.graph, &(*source, subpath.clone()));
-            return Some(Origin::Source { name, path, artifact: self.facts.source(*source, subpath) });
+            return Some(Origin::Source { name, local: local.clone(), artifact });
         }
         let record_of = |producer: StepId| self.records.get(&producer).cloned();
         let found = resolve::artifact(self.graph, self.store, self.facts, reference, record_of);

@@ -9,6 +9,7 @@ use plumb_cache::{Artifact, CacheError, Materialise, Store};
 
 use crate::error::EngineError;
 use crate::io::{Branch, InputPlace};
+use crate::source::Local;
 use crate::stage::{InputSpec, Kind};
 
 /// Where an artifact comes from.
@@ -21,7 +22,7 @@ pub enum Origin {
         /// Name under `[source.NAME]`.
         name: String,
         /// Where it lies.
-        path: PathBuf,
+        local: Local,
         /// What it must be.
         artifact: Artifact,
     },
@@ -86,8 +87,7 @@ impl Layout<'_> {
                 self.store.materialise(artifact, place, how)?;
                 Ok(place.to_owned())
             }
-            Origin::Source { path, .. } if how == Materialise::Shared => Ok(path.clone()),
-            Origin::Source { path, .. } => copy(path, place).map(|()| place.to_owned()),
+            Origin::Source { local, .. } => local.lay(place, how),
         }
     }
 }
@@ -165,10 +165,10 @@ pub fn copy_out(store: &Store, artifact: &Artifact, destination: &Path) -> Resul
 /// The first source or listed file whose bytes are not those that the key was made with.
 pub fn changed<'a>(
     store: &Store,
-    outside: impl Iterator<Item = (&'a str, &'a Path, &'a Artifact)>,
+    outside: impl Iterator<Item = (&'a str, Local, &'a Artifact)>,
 ) -> Result<Option<String>, CacheError> {
-    for (name, path, artifact) in outside {
-        match store.digest_source(path) {
+    for (name, local, artifact) in outside {
+        match local.digest(store) {
             Ok(now) if now.identity() == artifact.identity() => {}
             Ok(_) | Err(CacheError::Changed { .. } | CacheError::Io { .. }) => return Ok(Some(name.to_string())),
             Err(error) => return Err(error),

@@ -22,6 +22,7 @@ use crate::io::InputPlace;
 use crate::maker;
 use crate::protocol::{ExitMarker, PROTOCOL, StepEvent, StepRequest};
 use crate::settings::{RetryCause, RunSettings};
+use crate::source::Local;
 use crate::stage::{Class, Kind, Places, StageError};
 
 /// Everything one attempt needs.
@@ -267,16 +268,17 @@ impl Task {
     }
 
     /// What came from outside the cache: name, place, digest in the key.
-    fn outside(&self) -> impl Iterator<Item = (&str, &Path, &Artifact)> {
+    fn outside(&self) -> impl Iterator<Item = (&str, Local, &Artifact)> {
         let origins = self.inputs.values().flat_map(|wanted| match wanted {
             Wanted::One(origin) => vec![origin],
             Wanted::Gathered(branches) => branches.iter().filter_map(|(_, origin)| origin.as_ref()).collect(),
         });
         let sources = origins.filter_map(|origin| match origin {
-            Origin::Source { name, path, artifact } => Some((name.as_str(), path.as_path(), artifact)),
+            Origin::Source { name, local, artifact } => Some((name.as_str(), local.clone(), artifact)),
             Origin::Cache(_) => None,
         });
-        sources.chain(self.files.iter().map(|(name, path, artifact)| (name.as_str(), path.as_path(), artifact)))
+        sources
+            .chain(self.files.iter().map(|(name, path, artifact)| (name.as_str(), Local::At(path.clone()), artifact)))
     }
 
     fn collect(

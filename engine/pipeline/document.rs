@@ -13,6 +13,7 @@ use super::axes::{self, Axis, MOST_AXES};
 use super::plans::{self, Plans};
 use super::reference::{self, InputText};
 use super::settings;
+use super::sources::{self, SourceText};
 use super::table::{self, Complaints, Fields, Item, Text};
 use super::with::{self, Named};
 use crate::diagnostic::Diagnostic;
@@ -42,16 +43,6 @@ pub struct StageText<'t> {
     pub salt: Option<String>,
     /// `run`.
     pub run: RunSettings,
-}
-
-/// A source as the file writes it.
-pub struct SourceText<'t> {
-    /// Its name.
-    pub name: Text<'t>,
-    /// Its path, as written here or in the parameter it names.
-    pub path: Text<'t>,
-    /// The parameter that gives the path, where one does.
-    pub param: Option<String>,
 }
 
 /// A pipeline file, part by part, each in the order of the file.
@@ -91,7 +82,7 @@ pub fn read<'t>(root: Spanned<DeTable<'t>>, selection: &'t Selection, complaints
     let sources = root
         .entries("source", complaints)
         .into_iter()
-        .filter_map(|(name, item)| source(name, item, &params, complaints));
+        .filter_map(|(name, item)| sources::read(name, item, &params, complaints));
     let sources = sources.collect();
     let mut run_params = BTreeSet::new();
     let stages = root
@@ -246,52 +237,6 @@ fn axes<'t>(root: &mut Fields<'t>, profiles: &Profiles<'t>, complaints: &mut Com
         }
     }
     axes
-}
-
-fn source<'t>(
-    name: Text<'t>,
-    item: Item<'t>,
-    params: &BTreeMap<Cow<'t, str>, Item<'t>>,
-    complaints: &mut Complaints,
-) -> Option<SourceText<'t>> {
-    table::check_name(&name, "source", complaints);
-    let mut fields = Fields::of(item, &format!("source `{}`", name.get_ref()), complaints)?;
-    let path = fields.take("path");
-    if path.is_none() {
-        let message = format!("source `{}` has no path", name.get_ref());
-        let hint = "add `path = \"…\"` or `path = { param = \"…\" }`".to_string();
-        complaints.add(Diagnostic::at(name.span(), message).hint(hint));
-    }
-    fields.finish("source", complaints);
-    let (path, param) = path.and_then(|path| source_path(path, params, complaints)).unzip();
-    let path = path.unwrap_or_else(|| Spanned::new(name.span(), "".into()));
-    Some(SourceText { path, name, param: param.flatten() })
-}
-
-/// The path, and the parameter it comes from. Its place stays that of the source, where the user looks for it.
-fn source_path<'t>(
-    item: Item<'t>,
-    params: &BTreeMap<Cow<'t, str>, Item<'t>>,
-    complaints: &mut Complaints,
-) -> Option<(Text<'t>, Option<String>)> {
-    let span = item.span();
-    if !matches!(item.get_ref(), DeValue::Table(_)) {
-        return Some((table::text(item, "a source's path", complaints)?, None));
-    }
-    let mut fields = Fields::of(item, "a source's path", complaints)?;
-    let Some(param) = fields.text("param", complaints) else {
-        complaints.error(span, "a source's path is text or `{ param = \"…\" }`");
-        return None;
-    };
-    fields.finish("source path", complaints);
-    let Some(given) = params.get(param.get_ref()) else {
-        complaints.unknown(param.span(), "parameter", param.get_ref(), params.keys().map(AsRef::as_ref));
-        return None;
-    };
-    // Its own place may be the command line's: a wrong one is told where it is used.
-    let given = Spanned::new(span.clone(), given.get_ref().clone());
-    let path = table::text(given, &format!("the parameter `{}`", param.get_ref()), complaints)?;
-    Some((Spanned::new(span, path.into_inner()), Some(param.get_ref().to_string())))
 }
 
 fn stage<'t>(

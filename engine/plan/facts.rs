@@ -12,10 +12,8 @@ use super::{producers, references};
 use crate::error::EngineError;
 use crate::graph::{Graph, Reference, SourceId, Step, StepId};
 use crate::key::{self, Document, Frame, RecipeReference};
+use crate::source::{Found, Local, SourcePath, Sources, Tell};
 use crate::stage::Observes;
-
-/// A source, and the path inside it that some step asks for.
-pub type SourcePath = (SourceId, Option<String>);
 
 /// What is known of a graph before any record is read.
 #[derive(Debug)]
@@ -24,6 +22,8 @@ pub struct Facts {
     pub wanted: Vec<bool>,
     /// Each source as some wanted step uses it.
     pub sources: BTreeMap<SourcePath, Artifact>,
+    /// Where those lie that are on this machine; the others are in the cache, or have to be fetched into it.
+    pub locals: BTreeMap<SourcePath, Local>,
     /// Each listed file, by its absolute path.
     pub files: BTreeMap<PathBuf, Artifact>,
     /// The producers of each step.
@@ -39,16 +39,16 @@ struct Keyed {
 }
 
 impl Facts {
-    /// Digests the sources and makes the recipe keys of every ancestor of a goal.
-    pub fn gather(graph: &Graph, store: &Store) -> Result<Facts, EngineError> {
+    /// Digests the sources (fetching what is not known) and makes the recipe keys of every ancestor of a goal.
+    pub fn gather(graph: &Graph, store: &Store, tell: Tell<'_>) -> Result<Facts, EngineError> {
         let producers: Vec<Vec<StepId>> = (0..graph.steps.len())
             .into_par_iter()
             .map(|index| producers(graph, StepId(index)).into_iter().collect())
             .collect();
         let wanted = wanted(graph, &producers);
-        let sources = digest_sources(graph, store, &wanted)?;
+        let Found { artifacts: sources, locals } = find_sources(graph, store, &wanted, tell)?;
         let observed = Observed::gather(graph, store, &wanted)?;
-        let mut facts = Facts { wanted, sources, files: BTreeMap::new(), producers, keyed: Vec::new() };
+        let mut facts = Facts { wanted, sources, locals, files: BTreeMap::new(), producers, keyed: Vec::new() };
         facts.make_keys(graph, &observed);
         facts.files = observed.files;
         Ok(facts)
@@ -104,12 +104,6 @@ impl Facts {
     }
 }
 
-/// The path that a reference to a source means.
-pub fn source_path(graph: &Graph, (source, subpath): &SourcePath) -> PathBuf {
-    let path = &graph.source(*source).path;
-    subpath.as_ref().map_or_else(|| path.clone(), |subpath| path.join(subpath))
-}
-
 /// The folder that relative paths of a pipeline resolve from.
 pub fn pipeline_folder(graph: &Graph) -> &Path {
     graph.file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
@@ -135,25 +129,14 @@ fn wanted_steps<'a>(graph: &'a Graph, wanted: &'a [bool]) -> impl Iterator<Item 
     graph.steps.iter().zip(wanted).filter(|(_, wanted)| **wanted).map(|(step, _)| step)
 }
 
-fn digest_sources(
-    graph: &Graph,
-    store: &Store,
-    wanted: &[bool],
-) -> Result<BTreeMap<SourcePath, Artifact>, EngineError> {
+fn find_sources(graph: &Graph, store: &Store, wanted: &[bool], tell: Tell<'_>) -> Result<Found, EngineError> {
     let mut used: BTreeSet<SourcePath> = BTreeSet::new();
     for (reference, _) in wanted_steps(graph, wanted).flat_map(|step| step.inputs.values()).flat_map(references) {
         if let Reference::Source { source, subpath } = reference {
             used.insert((*source, subpath.clone()));
         }
     }
-    let digest = |place: SourcePath| {
-        let path = source_path(graph, &place);
-        let name = || graph.source(place.0).name.clone();
-        let artifact = store.digest_source(&path);
-        let artifact = artifact.map_err(|source| EngineError::Source { what: "source", name: name(), source })?;
-        Ok((place, artifact))
-    };
-    used.into_par_iter().map(digest).collect()
+    Sources { graph, store, tell }.find(used)
 }
 
 /// Files and probes' output, each looked at once.

@@ -111,7 +111,7 @@ fn the_plan_has_three_values_and_never_guesses() {
         count  -  -  1  -  [TIME]  the same steps
         report  -  -  1  -  [TIME]  the same steps
 
-        0 steps in the cache, 1 to run, 2 may run; about [TIME] of steps, [TIME] with 2 at once
+        0 steps in the cache, 1 to run, 2 may run; about [TIME] of steps, [TIME] with [N] at once
     "#]]);
     scene.plumb("plan p.toml --verbose --set word=rows").exits(0).prints(expect![[r#"
         run  prep  source `raw` has other content (file:[DIGEST], was file:[DIGEST])
@@ -123,7 +123,7 @@ fn the_plan_has_three_values_and_never_guesses() {
         count  -  -  1  -  [TIME]  the same steps
         report  -  -  1  -  [TIME]  the same steps
 
-        0 steps in the cache, 1 to run, 2 may run; about [TIME] of steps, [TIME] with 2 at once
+        0 steps in the cache, 1 to run, 2 may run; about [TIME] of steps, [TIME] with [N] at once
     "#]]);
     assert_eq!(scene.executed(), "count prep report", "planning ran nothing more");
 }

@@ -117,6 +117,7 @@ fn help_teaches_with_examples() {
           show         List the stage kinds, or show one kind's inputs, outputs and parameters
           graph        Print the pipeline's graph for Graphviz or Mermaid
           log          List past runs, or print the last log of a step
+          lock         Pin what the sources hold, or accept that they changed
           open         Print the path of an artifact in the cache
           get          Copy an artifact out of the cache
           setup        Fetch libtorch and build the worker that trains; says what and how much first

@@ -616,7 +616,7 @@ outputs = { a = "../a", b = "b", c = "b" }
               |
             8 | [source.none]
               |         ^^^^
-            hint: add `path = "…"` or `path = { param = "…" }`
+            hint: add `path = "…"` or `path = { param = "…" }`; or `glob`, `url` or `store`
 
             error: stage `Prep`: names are lowercase letters, digits and `-`
              --> p.toml:9:8

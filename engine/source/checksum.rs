@@ -1,0 +1,43 @@
+//! Checksums that others publish: SHA-256 of a file, and git's SHA-1 of a blob. Never a digest of plumb's own.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use sha1::Sha1;
+use sha2::digest::Update;
+use sha2::{Digest, Sha256};
+
+use super::download::on_disk;
+use super::network::FetchError;
+
+/// The checksum of a file's bytes, as lowercase hex.
+pub fn of_file(path: &Path, hasher: impl Digest + Update) -> Result<String, FetchError> {
+    let sum = || read_all(File::open(path)?, hasher);
+    sum().map_err(|error| on_disk("read", path, &error))
+}
+
+/// Whether a file is what a hub's ETag says: the SHA-256 of a large file, git's name of a small one. Another kind of
+/// ETag says nothing that could be checked.
+pub fn matches(path: &Path, etag: &str) -> Result<bool, FetchError> {
+    let hex = etag.bytes().all(|byte| byte.is_ascii_hexdigit());
+    match etag.len() {
+        64 if hex => Ok(of_file(path, Sha256::new())? == etag),
+        40 if hex => {
+            let length = std::fs::metadata(path).map_err(|error| on_disk("read", path, &error))?.len();
+            let hasher = Digest::chain_update(Sha1::new(), format!("blob {length}\0"));
+            Ok(of_file(path, hasher)? == etag)
+        }
+        _ => Ok(true),
+    }
+}
+
+fn read_all(mut file: File, mut hasher: impl Digest) -> io::Result<String> {
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()),
+            read => Digest::update(&mut hasher, &buffer[..read]),
+        }
+    }
+}

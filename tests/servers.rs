@@ -1,0 +1,8 @@
+//! Servers on loopback that the scenarios ask: a web server with faults, a hub as its HTTP API documents it, and S3.
+
+#![allow(clippy::unwrap_used, reason = "a panic in a test is the report")]
+
+pub mod hub;
+pub mod python;
+pub mod s3;
+pub mod web;
