@@ -327,3 +327,28 @@ fn another_choice_of_files_is_a_drift_of_a_pinned_model() {
     f.plumb("run p.toml").exits(0);
     assert_eq!(f.listed(), "11 ./config.json\n");
 }
+
+#[test]
+fn a_pinned_model_that_the_hubs_own_client_left_needs_no_network() {
+    let f = fixture("hf://org/tiny@main");
+    f.plumb("lock p.toml").exits(0);
+    std::fs::remove_dir_all(f.scene.path("cache")).unwrap();
+    f.hub.commit(MODEL, &[("config.json", b"moved")]);
+    f.hub.asked();
+    let told = f.plumb("run p.toml").exits(0);
+    assert!(!told.stderr.contains("warning"), "what is pinned is known to be whole: {}", told.stderr);
+    assert_eq!((f.listed().as_str(), f.hub.asked().len()), (ALL, 0));
+}
+
+#[test]
+fn a_parameter_may_name_a_path_or_an_address() {
+    let f = fixture("unused");
+    f.scene.edit(
+        "[source.model]\nurl = \"unused\"",
+        "[params]\nmodel = \"none\"\n\n[source.model]\npath = { param = \"model\" }",
+    );
+    f.scene.write("here/config.json", "{}");
+    f.plumb("run p.toml --set model=here").exits(0);
+    f.plumb("run p.toml --set model=hf://org/tiny@main").exits(0);
+    assert_eq!(f.scene.executed(), "list list");
+}

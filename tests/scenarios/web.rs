@@ -101,6 +101,14 @@ fn an_address_is_downloaded_once_and_asked_for_at_each_plan() {
 }
 
 #[test]
+fn a_download_is_an_event_like_everything_else() {
+    let web = web(b"12345");
+    let events = web.plumb("run p.toml --json").exits(0).json_lines();
+    let fetched = events.iter().find(|event| event["what"] == "fetched").expect("a download is told");
+    assert_eq!((fetched["source"].as_str(), fetched["bytes"].as_u64()), (Some("data"), Some(5)));
+}
+
+#[test]
 fn what_changed_on_the_server_runs_its_stage_again() {
     let web = web(b"12345");
     web.plumb("run p.toml").exits(0);
