@@ -104,6 +104,20 @@ fn a_pinned_bucket_needs_no_network_and_its_drift_is_told() {
 }
 
 #[test]
+fn an_object_that_is_cut_goes_on_where_it_was() {
+    let s3 = S3::start("bucket");
+    let bytes: Vec<u8> = (0..300_000_u32).map(|number| b'a' + (number % 23) as u8).collect();
+    s3.put("/bucket/data.txt", &bytes);
+    let line = s3.bad_line(100_000);
+    let scene = at(&s3, "s3://bucket/data.txt");
+    scene.export("AWS_ENDPOINT_URL", &line.url());
+    scene.plumb("run p.toml").exits(0);
+    let asked = line.asked();
+    assert!(asked.iter().any(|asked| asked.contains(" range: bytes=1000")), "{asked:?}");
+    assert_eq!(scene.result("list.list").into_bytes(), bytes);
+}
+
+#[test]
 fn what_is_not_in_the_bucket_is_told() {
     let s3 = S3::start("bucket");
     let scene = at(&s3, "s3://bucket/none/");

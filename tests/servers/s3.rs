@@ -1,9 +1,12 @@
 //! S3 on loopback: moto's server, in a process of its own that ends with the scenario.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::python;
+use super::web::{Answer, Request, Server};
 
 /// A running S3.
 pub struct S3 {
@@ -41,10 +44,22 @@ impl S3 {
         self.ask("PUT", path, bytes);
     }
 
+    /// A way to this S3 on which the first long answer is cut after so many bytes.
+    pub fn bad_line(&self, after: usize) -> Server {
+        let host = self.url.trim_start_matches("http://").to_owned();
+        let cut = AtomicBool::new(false);
+        Server::start(move |request| {
+            let answer = forward(&host, request);
+            match answer.body.len() > after && !cut.swap(true, Ordering::SeqCst) {
+                true => answer.cut(after),
+                false => answer,
+            }
+        })
+    }
+
     fn ask(&self, method: &str, path: &str, body: &[u8]) {
-        use std::io::{Read as _, Write as _};
         let host = self.url.trim_start_matches("http://");
-        let mut stream = std::net::TcpStream::connect(host).unwrap();
+        let mut stream = TcpStream::connect(host).unwrap();
         let head = format!(
             "{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Length: {}\r\n\
              Authorization: AWS4-HMAC-SHA256 Credential=id/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0\r\n\r\n",
@@ -56,6 +71,24 @@ impl S3 {
         stream.read_to_string(&mut answer).unwrap();
         assert!(answer.starts_with("HTTP/1.1 200"), "{method} {path}: {answer}");
     }
+}
+
+fn forward(host: &str, request: &Request) -> Answer {
+    let mut stream = TcpStream::connect(host).unwrap();
+    let mut head = format!("{} {} HTTP/1.1\r\nconnection: close\r\n", request.method, request.path);
+    for (name, value) in request.headers.iter().filter(|(name, _)| *name != "connection") {
+        head += &format!("{name}: {value}\r\n");
+    }
+    stream.write_all(format!("{head}\r\n").as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
+    let head = String::from_utf8(answer[..end].to_vec()).unwrap();
+    let mut lines = head.lines();
+    let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+    let headers = lines.filter_map(|line| line.split_once(": ")).filter(|(name, _)| *name != "Connection");
+    let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    Answer { status, headers, body: answer[end + 4..].to_vec(), cut: None }
 }
 
 impl Drop for S3 {
