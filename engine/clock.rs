@@ -15,6 +15,13 @@ pub fn at(moment: SystemTime) -> String {
     moment.and_then(|moment| moment.round(jiff::Unit::Second).ok()).map(|moment| moment.to_string()).unwrap_or_default()
 }
 
+/// So many seconds before a moment that `now` wrote.
+pub fn before(moment: &str, seconds: f64) -> Option<String> {
+    let moment: jiff::Timestamp = moment.parse().ok()?;
+    let earlier = moment - Duration::try_from_secs_f64(seconds).ok()?;
+    Some(earlier.round(jiff::Unit::Millisecond).unwrap_or(earlier).to_string())
+}
+
 /// The present moment as a name that sorts by time: `20261123T131500.123Z`.
 pub fn stamp() -> String {
     now().replace(['-', ':'], "")

@@ -7,6 +7,7 @@ mod guardian;
 pub mod local;
 mod needs;
 pub mod place;
+pub mod rehearse;
 mod schedule;
 pub mod slots;
 pub mod stop;

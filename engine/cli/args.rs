@@ -56,12 +56,15 @@ pub enum Command {
     /// Explain why a step runs, or what its result came from
     #[command(after_help = crate::why::EXAMPLES)]
     Why(crate::why::WhyArgs),
+    /// Run a step again and compare it with its result in the cache
+    #[command(after_help = crate::verify::EXAMPLES)]
+    Verify(crate::verify::VerifyArgs),
     /// Show per stage what is done and what is missing, and the metrics so far
     Status(StatusArgs),
     /// List the stage kinds, or show one kind's inputs, outputs and parameters
     #[command(after_help = SHOW_EXAMPLES)]
     Show(ShowArgs),
-    /// Print the pipeline's graph for Graphviz or Mermaid
+    /// Print the pipeline's graph as a picture (SVG), or for Graphviz or Mermaid
     #[command(after_help = GRAPH_EXAMPLES)]
     Graph(GraphArgs),
     /// List past runs, or print the last log of a step
@@ -73,6 +76,9 @@ pub enum Command {
     /// Print the path of an artifact in the cache
     #[command(after_help = OPEN_EXAMPLES)]
     Open(OpenArgs),
+    /// Write a result with its provenance as a Workflow Run RO-Crate
+    #[command(after_help = crate::export::EXAMPLES)]
+    Export(crate::export::ExportArgs),
     /// Copy an artifact out of the cache
     #[command(after_help = GET_EXAMPLES)]
     Get(GetArgs),
@@ -219,6 +225,7 @@ pub struct ShowArgs {
 const GRAPH_EXAMPLES: &str = "\
 Examples:
   plumb graph r-align.toml | dot -Tsvg > r-align.svg
+  plumb graph r-align.toml --format svg > r-align.svg
   plumb graph r-align.toml --format mermaid
   plumb graph r-align.toml --steps                every branch, not only the stages";
 
@@ -246,6 +253,8 @@ pub enum GraphFormat {
     Dot,
     /// Mermaid, for Markdown
     Mermaid,
+    /// A picture, laid out by plumb itself
+    Svg,
 }
 
 const LOG_EXAMPLES: &str = "\

@@ -1,7 +1,11 @@
-//! The pipeline's graph as text for Graphviz or Mermaid: a node a stage (or a step) and a node a source, an edge an
+//! The pipeline's graph as text for Graphviz or Mermaid, or as a picture: a node a stage (or a step) and a node a source, an edge an
 //! input. Nodes and edges come in the graph's own order, so that two drawings of one pipeline are equal.
 
+mod svg;
+
 use std::collections::{BTreeMap, BTreeSet};
+
+pub use svg::MOST_NODES;
 
 use plumb_engine::graph::{Graph, Input, Reference, Step};
 use serde::Serialize;
@@ -85,11 +89,12 @@ impl Drawing {
         Self { name: graph.name.clone(), nodes, edges }
     }
 
-    /// The text in a language.
-    pub fn text(&self, format: GraphFormat) -> String {
+    /// The text in a language; `None` where a picture would have too many nodes.
+    pub fn text(&self, format: GraphFormat) -> Option<String> {
         match format {
-            GraphFormat::Dot => self.dot(),
-            GraphFormat::Mermaid => self.mermaid(),
+            GraphFormat::Dot => Some(self.dot()),
+            GraphFormat::Mermaid => Some(self.mermaid()),
+            GraphFormat::Svg => self.svg(),
         }
     }
 

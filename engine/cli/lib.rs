@@ -40,6 +40,7 @@ pub mod demo;
 pub mod display;
 pub mod drawing;
 pub mod exit;
+pub mod export;
 pub mod lock;
 pub mod log;
 pub mod meter;
@@ -56,6 +57,7 @@ pub mod summary;
 pub mod table;
 pub mod trouble;
 pub mod units;
+pub mod verify;
 pub mod why;
 
 use std::process::ExitCode;
@@ -100,6 +102,8 @@ fn dispatch(context: &Context, command: &Command) -> Result<Exit, Trouble> {
     match command {
         Command::Run(args) => run::run(context, args),
         Command::Plan(args) => plan::run(context, args),
+        Command::Verify(args) => verify::run(context, args),
+        Command::Export(args) => export::run(context, args),
         Command::Why(args) => why::run(context, args),
         Command::Status(args) => status::run(context, args),
         Command::Show(args) => show::run(context, args),
@@ -121,7 +125,14 @@ fn draw(context: &Context, args: &GraphArgs) -> Result<Exit, Trouble> {
     if args.form.json {
         context.printer.json(&drawing);
     } else {
-        context.printer.data(&drawing.text(args.format));
+        let too_many = || {
+            let told = format!("a picture of {} nodes shows nothing", drawing.nodes.len());
+            Trouble::usage(
+                told,
+                format!("draw the stages only, or up to {} nodes; `--format dot` has no limit", drawing::MOST_NODES),
+            )
+        };
+        context.printer.data(&drawing.text(args.format).ok_or_else(too_many)?);
     }
     Ok(Exit::Done)
 }

@@ -162,6 +162,17 @@ pub fn copy_out(store: &Store, artifact: &Artifact, destination: &Path) -> Resul
     Ok(true)
 }
 
+/// Writes a file of the user's, whole or not at all.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), EngineError> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::create_dir_all(folder).map_err(EngineError::io("make the folder", folder))?;
+    let beside = tempfile::Builder::new().prefix(".plumb-").tempdir_in(folder);
+    let fresh = beside.map_err(EngineError::io("write in", folder))?;
+    let fresh = (fresh.path().join("fresh"), fresh);
+    fs::write(&fresh.0, bytes).map_err(EngineError::io("write", &fresh.0))?;
+    fs::rename(&fresh.0, path).map_err(EngineError::io("write", path))
+}
+
 /// The first source or listed file whose bytes are not those that the key was made with.
 pub fn changed<'a>(
     store: &Store,

@@ -421,7 +421,7 @@ impl<'a, 't, 's> Scheduler<'a, 't, 's> {
             gpus,
             log: self.teller.log_of(&ready.draft.step),
             own_program: self.round.own_program.clone(),
-            claim,
+            claim: Some(claim),
         }
     }
 

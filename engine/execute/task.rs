@@ -42,8 +42,8 @@ pub(super) struct Task {
     pub(super) log: PathBuf,
     /// The program that runs kinds of the house itself.
     pub(super) own_program: PathBuf,
-    /// Let go once the record is published.
-    pub(super) claim: Claim,
+    /// Let go once the record is published; a step that runs aside has none.
+    pub(super) claim: Option<Claim>,
 }
 
 /// What became of an attempt.
@@ -54,6 +54,16 @@ pub(super) enum Outcome {
     InputGone,
     /// It failed.
     Failed(Failure),
+    /// The cache or the engine cannot go on.
+    Broken(EngineError),
+}
+
+/// What became of a step that ran aside.
+pub(super) enum Aside {
+    /// What it made; nothing is published.
+    Made(Box<ActionRecord>),
+    /// It failed.
+    Failed { error: String, hint: Option<String> },
     /// The cache or the engine cannot go on.
     Broken(EngineError),
 }
@@ -124,12 +134,41 @@ impl Task {
         stop: &Stop,
         told: &mut dyn FnMut(StepEvent),
     ) -> Result<ActionRecord, Trouble> {
+        let state = store.state_folder(&self.draft.action)?;
+        let made = self.execute(store, executor, stop, told, &state)?;
+        let record = self.publish(store, made)?;
+        // What is left of it is only disk space, which `cache gc` finds too.
+        let _ = fs::remove_dir_all(&state);
+        Ok(record)
+    }
+
+    /// Runs it with nothing from before, and publishes nothing.
+    pub(super) fn aside(self, store: &Store, executor: &dyn Executor, stop: &Stop) -> Aside {
+        let made = store.scratch_folder().map_err(Trouble::from).and_then(|state| {
+            let quiet = &mut |_| {};
+            self.execute(store, executor, stop, quiet, state.path())
+        });
+        match made {
+            Ok(record) => Aside::Made(Box::new(record)),
+            Err(Trouble::Failed(Failure { error, hint, .. })) => Aside::Failed { error, hint },
+            Err(Trouble::Engine(error)) => Aside::Broken(error),
+        }
+    }
+
+    /// From the scratch folder to the stored outputs. The record is nobody's yet.
+    fn execute(
+        &self,
+        store: &Store,
+        executor: &dyn Executor,
+        stop: &Stop,
+        told: &mut dyn FnMut(StepEvent),
+        state: &Path,
+    ) -> Result<ActionRecord, Trouble> {
         let scratch = store.scratch_folder()?;
         let scratch = scratch.path();
         let outputs = self.output_places(scratch)?;
         let inputs = Layout { store, scratch, kind: self.kind.as_ref() }.inputs(&self.inputs)?;
-        let state = store.state_folder(&self.draft.action)?;
-        let launch = self.launch(scratch, inputs, &outputs, &state)?;
+        let launch = self.launch(scratch, inputs, &outputs, state)?;
         let ending = executor.run(&launch, stop, told);
         let environment = self.verdict(scratch, &ending)?;
         if let Some(name) = place::changed(store, self.outside())? {
@@ -137,10 +176,7 @@ impl Task {
             return Err(error.hint("run again once nothing writes to it").into());
         }
         let collected = self.collect(store, &outputs)?;
-        let record = self.publish(store, collected, environment, &ending)?;
-        // What is left of it is only disk space, which `cache gc` finds too.
-        let _ = fs::remove_dir_all(&state);
-        Ok(record)
+        Ok(self.record(collected, environment, &ending))
     }
 
     fn output_places(&self, scratch: &Path) -> Result<BTreeMap<String, PathBuf>, EngineError> {
@@ -307,13 +343,12 @@ impl Task {
         Ok(collected)
     }
 
-    fn publish(
+    fn record(
         &self,
-        store: &Store,
         outputs: BTreeMap<String, RecordedOutput>,
         worker: BTreeMap<String, String>,
         ending: &Ending,
-    ) -> Result<ActionRecord, Trouble> {
+    ) -> ActionRecord {
         let mut environment = worker;
         environment.insert("os".into(), std::env::consts::OS.into());
         environment.insert("arch".into(), std::env::consts::ARCH.into());
@@ -326,7 +361,10 @@ impl Task {
             peak_memory_bytes: ending.peak_memory_bytes,
         };
         let format = RECORD_FORMAT;
-        let record = ActionRecord { format, outputs, cost, environment, made_at: clock::now(), ..self.draft.clone() };
+        ActionRecord { format, outputs, cost, environment, made_at: clock::now(), ..self.draft.clone() }
+    }
+
+    fn publish(&self, store: &Store, record: ActionRecord) -> Result<ActionRecord, Trouble> {
         let publication = if self.fresh { store.publish_fresh(&record) } else { store.publish(&record) };
         // Another runner was faster with another result: the first one counts, for us too.
         if publication? == Publication::Witness

@@ -113,12 +113,14 @@ fn help_teaches_with_examples() {
           run          Run what is missing
           plan         Say what would run, and why, without running it
           why          Explain why a step runs, or what its result came from
+          verify       Run a step again and compare it with its result in the cache
           status       Show per stage what is done and what is missing, and the metrics so far
           show         List the stage kinds, or show one kind's inputs, outputs and parameters
-          graph        Print the pipeline's graph for Graphviz or Mermaid
+          graph        Print the pipeline's graph as a picture (SVG), or for Graphviz or Mermaid
           log          List past runs, or print the last log of a step
           lock         Pin what the sources hold, or accept that they changed
           open         Print the path of an artifact in the cache
+          export       Write a result with its provenance as a Workflow Run RO-Crate
           get          Copy an artifact out of the cache
           setup        Fetch libtorch and build the worker that trains; says what and how much first
           demo         Run the miniature: the whole mission on a tiny world, without a GPU or a download of
