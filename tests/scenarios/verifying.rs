@@ -46,7 +46,7 @@ fn key(scene: &Scene, step: &str) -> ActionKey {
 
 /// Without who made it: that differs from machine to machine.
 fn plain(text: &str) -> String {
-    regex::Regex::new(r"by \S+@\S+").unwrap().replace_all(text, "by USER@HOST").trim_end_matches(',').to_string()
+    regex::Regex::new(r"by [\w.-]+@[\w.-]+").unwrap().replace_all(text, "by USER@HOST").into_owned()
 }
 
 #[test]
