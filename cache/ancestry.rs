@@ -42,7 +42,7 @@ impl Store {
             if !seen.insert((recipe, used.action)) {
                 continue;
             }
-            match self.recipe(&recipe)?.into_iter().find(|record| record.action == used.action) {
+            match self.lineage(&recipe, &used.action)? {
                 Some(record) => waiting.extend(record.ancestry),
                 None => {
                     ancestry.missing.insert(used.action);

@@ -11,7 +11,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::files::{self, Placed};
+use crate::files::{self, Durability, Placed};
 use crate::hash::hash_file;
 use crate::store::{Store, lock};
 use crate::{CacheError, Digest, FileStamp};
@@ -30,8 +30,21 @@ pub(crate) enum Look {
 
 impl Store {
     /// The path of a blob that is what its name says; `Missing` or `Damaged` where there is none. A damaged one is
-    /// moved aside.
+    /// moved aside. A file that is kept in pieces is put together for use; at a glance it is enough that they are
+    /// there, and nothing lies at the path.
     pub(crate) fn sound(&self, digest: &Digest, size: u64, look: Look) -> Result<PathBuf, CacheError> {
+        match self.sound_whole(digest, size, look) {
+            Err(error) if error.is_miss() => match look {
+                Look::Glance if self.in_pieces(digest)? => Ok(self.inner.layout.blob(digest)),
+                Look::Use if self.writable() => self.restore(digest)?.ok_or(error),
+                _ => Err(error),
+            },
+            found => found,
+        }
+    }
+
+    /// `sound`, of what is not kept in pieces.
+    pub(crate) fn sound_whole(&self, digest: &Digest, size: u64, look: Look) -> Result<PathBuf, CacheError> {
         let path = self.inner.layout.blob(digest);
         let metadata = match fs::symlink_metadata(&path) {
             Ok(metadata) => metadata,
@@ -62,7 +75,8 @@ impl Store {
 
     /// Remembers that a blob was just hashed and found whole, and renews a seal that was lost, as in a copied cache.
     fn vouch(&self, digest: &Digest, path: &Path, metadata: &fs::Metadata) {
-        let renewed = || File::open(path).and_then(|file| files::seal(&file).and_then(|()| file.metadata()));
+        let seal = |file: File| files::seal(&file, Durability::Disk).and_then(|()| file.metadata());
+        let renewed = || File::open(path).and_then(seal);
         let stamp = match self.writable() && !files::is_sealed(metadata) {
             // Somebody else's file cannot be sealed by us; it is hashed once in every process.
             true => renewed().map_or_else(|_| FileStamp::of(metadata), |metadata| FileStamp::of(&metadata)),
@@ -106,16 +120,20 @@ impl Store {
         let write = || -> io::Result<()> {
             let mut file = files::create(&temp.path)?;
             file.write_all(bytes)?;
-            settle(&file)
+            settle(&file, self.durability())
         };
         write().map_err(|source| CacheError::writing("writing", &temp.path, source))?;
         self.place(&temp.path, &digest, bytes.len() as u64)?;
         Ok(digest)
     }
 
-    /// Whether a good blob is there already; a damaged one is out of the way afterwards.
+    /// Whether a good blob is there already, whole or in pieces; a damaged one is out of the way afterwards.
     pub(crate) fn holds(&self, digest: &Digest, size: u64) -> Result<bool, CacheError> {
-        match self.sound(digest, size, Look::Use) {
+        Ok(self.is_good(digest, size)? || self.in_pieces(digest)?)
+    }
+
+    fn is_good(&self, digest: &Digest, size: u64) -> Result<bool, CacheError> {
+        match self.sound_whole(digest, size, Look::Use) {
             Ok(_) => Ok(true),
             Err(error) if error.is_miss() => Ok(false),
             Err(error) => Err(error),
@@ -130,7 +148,7 @@ impl Store {
             let placed = files::link(file, &place);
             match placed.map_err(|source| CacheError::writing("storing", &place, source))? {
                 Placed::New => return Ok(()),
-                Placed::Taken if self.holds(digest, size)? => return Ok(()),
+                Placed::Taken if self.is_good(digest, size)? => return Ok(()),
                 // A damaged one that could not be moved aside would be met again for ever.
                 Placed::Taken if place.exists() => return Err(CacheError::Damaged { digest: *digest, moved_to: None }),
                 Placed::Taken => {}
@@ -140,9 +158,9 @@ impl Store {
 }
 
 /// The last touch before a file becomes a blob: sealed, and on the disk with its seal.
-pub(crate) fn settle(file: &File) -> io::Result<()> {
-    files::seal(file)?;
-    file.sync_all()
+pub(crate) fn settle(file: &File, durability: Durability) -> io::Result<()> {
+    files::seal(file, durability)?;
+    files::bring(file, durability)
 }
 
 /// A file that is being written; taken away when done, whatever happened.

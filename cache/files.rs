@@ -4,14 +4,39 @@ use std::fs::{self, File, FileTimes, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
-use crate::CacheError;
+use crate::{CacheError, Digest};
 
 /// The modification time of every blob: the first second of 2000. Whoever writes into a blob, through whichever link,
 /// moves it, so that one `stat` tells. Nothing is stored beside the blob, copies of the cache keep it, and it does not
 /// move when links come and go, as the change time does.
 pub(crate) const SEALED_SECONDS: i64 = 946_684_800;
+
+/// How far a stored file is brought before its name is given out.
+///
+/// A blob that is only in the system's memory may be lost or torn by a power cut, with its seal whole, and such a seal
+/// would lie. So it gets another seal, which holds only until the machine is started again: afterwards the blob is
+/// hashed before it counts. Records and trees carry checksums anyway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Durability {
+    /// On the disk: `fsync`.
+    Disk,
+    /// In the system's memory, which writes it when it likes.
+    Memory,
+}
+
+/// The nanoseconds of a seal that holds until the machine is started again; `None` where the system does not say which
+/// start this is.
+fn this_start() -> Option<u32> {
+    static START: OnceLock<Option<u32>> = OnceLock::new();
+    *START.get_or_init(|| {
+        let id = fs::read("/proc/sys/kernel/random/boot_id").ok().filter(|id| !id.is_empty())?;
+        let digest = *Digest::of(&id).as_bytes();
+        Some(1 + u32::from_le_bytes([digest[0], digest[1], digest[2], digest[3]]) % 999_999_999)
+    })
+}
 
 /// What became of a file that was to be put in its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,14 +48,30 @@ pub(crate) enum Placed {
 }
 
 /// Makes the file read-only and gives it the seal.
-pub(crate) fn seal(file: &File) -> io::Result<()> {
+pub(crate) fn seal(file: &File, durability: Durability) -> io::Result<()> {
+    let nanoseconds = match durability {
+        Durability::Disk => 0,
+        Durability::Memory => this_start().unwrap_or(0),
+    };
     file.set_permissions(Permissions::from_mode(0o444))?;
-    file.set_times(FileTimes::new().set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(SEALED_SECONDS as u64)))
+    let time = SystemTime::UNIX_EPOCH + Duration::new(SEALED_SECONDS as u64, nanoseconds);
+    file.set_times(FileTimes::new().set_modified(time))
 }
 
 /// Whether the file still has its seal.
 pub(crate) fn is_sealed(metadata: &fs::Metadata) -> bool {
-    metadata.mtime() == SEALED_SECONDS && metadata.mtime_nsec() == 0
+    let nanoseconds = metadata.mtime_nsec();
+    let holds = nanoseconds == 0 || this_start().is_some_and(|start| nanoseconds == i64::from(start));
+    metadata.mtime() == SEALED_SECONDS && holds
+}
+
+/// Brings a sealed file to the disk, unless its seal says that it may not be there: a file system that keeps no
+/// nanoseconds, or a system that does not say when it was started, leaves no other way.
+pub(crate) fn bring(file: &File, durability: Durability) -> io::Result<()> {
+    match durability == Durability::Memory && file.metadata()?.mtime_nsec() != 0 {
+        true => Ok(()),
+        false => file.sync_all(),
+    }
 }
 
 /// A new file that nobody else has open.
@@ -38,11 +79,14 @@ pub(crate) fn create(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create_new(true).mode(0o644).open(path)
 }
 
-/// Writes a whole new file and brings it to the disk.
-pub(crate) fn write_through(path: &Path, bytes: &[u8]) -> io::Result<()> {
+/// Writes a whole new file that proves itself.
+pub(crate) fn write_through(path: &Path, bytes: &[u8], durability: Durability) -> io::Result<()> {
     let mut file = create(path)?;
     file.write_all(bytes)?;
-    file.sync_data()
+    match durability {
+        Durability::Disk => file.sync_data(),
+        Durability::Memory => Ok(()),
+    }
 }
 
 /// Gives a finished file a second name, making the folder if need be.

@@ -75,7 +75,7 @@ impl Store {
     fn move_in(&self, path: &Path, metadata: &Metadata) -> Result<(Digest, u64), CacheError> {
         let failed = |source| CacheError::writing("storing", path, source);
         let file = open(path)?;
-        files::seal(&file).map_err(failed)?;
+        files::seal(&file, self.durability()).map_err(failed)?;
         let size = metadata.len();
         let digest = hash_file(path, size).map_err(|source| CacheError::system("hashing", path, source))?;
         let after = file.metadata().map_err(failed)?;
@@ -83,7 +83,7 @@ impl Store {
             return Err(CacheError::Changed { path: path.to_owned() });
         }
         if !self.holds(&digest, size)? {
-            file.sync_all().map_err(failed)?;
+            files::bring(&file, self.durability()).map_err(failed)?;
             self.place(path, &digest, size)?;
         }
         Ok((digest, size))
@@ -104,7 +104,7 @@ impl Store {
         };
         let (digest, size) = copied.map_err(|source| CacheError::writing("copying", path, source))?;
         if !self.holds(&digest, size)? {
-            let settled = File::open(&temp.path).and_then(|file| settle(&file));
+            let settled = File::open(&temp.path).and_then(|file| settle(&file, self.durability()));
             settled.map_err(|source| CacheError::writing("storing", &temp.path, source))?;
             self.place(&temp.path, &digest, size)?;
         }

@@ -6,9 +6,12 @@
 //! v1/recipes/ab/cdef…      lines of action keys, first published first: an index, checked before use
 //! v1/by_stage/ab/cdef…     lines of what a stage of a pipeline published: a hint for `why`
 //! v1/witnesses/ab/cdef…/   later results of an action that differ from its record
-//! v1/disowned/             marks of results that are not to be used, by action key; made when first needed
+//! v1/past/ab/cdef…         records whose bytes were collected: for `why` and for ancestry
 //! v1/claims/               one lock a running action          v1/state/   checkpoints, by action key
-//! v1/pins/                 roots of garbage collection        v1/runs/    histories      v1/logs/  logs
+//! v1/disowned/             results that are not to be used
+//! v1/packs/ab/cdef…        manifests of files kept in pieces  v1/splits/  how files could be cut
+//! v1/pins/, v1/projects/   roots of garbage collection        v1/runs/    histories      v1/logs/  logs
+//! v1/gate, v1/turnstile    locks between runs and the collector
 //! v1/views/                trees checked out for people       v1/scratch/ what is being written or run
 //! v1/quarantine/           what was found damaged             v1/index/   digests of unchanged sources, downloads
 //! v1/partial/              downloads that were cut
@@ -22,15 +25,20 @@ use crate::{ActionKey, Digest, RecipeKey};
 const VERSION: &str = "v1";
 
 /// Made when the cache is, so that no later write has to ask.
-const FOLDERS: [&str; 13] = [
+const FOLDERS: [&str; 18] = [
     "cas",
     "actions",
     "recipes",
     "by_stage",
     "witnesses",
+    "past",
     "claims",
+    "disowned",
     "state",
+    "packs",
+    "splits",
     "pins",
+    "projects",
     "runs",
     "logs",
     "views",
@@ -74,6 +82,10 @@ impl Layout {
         self.fanned("actions", &key.digest())
     }
 
+    pub(crate) fn past(&self, key: &ActionKey) -> PathBuf {
+        self.fanned("past", &key.digest())
+    }
+
     pub(crate) fn witnesses(&self, key: &ActionKey) -> PathBuf {
         self.fanned("witnesses", &key.digest())
     }
@@ -93,6 +105,20 @@ impl Layout {
 
     pub(crate) fn disowned(&self, key: &ActionKey) -> PathBuf {
         self.base.join("disowned").join(key.to_string())
+    }
+
+    /// Where the manifest of a file that is kept in pieces lies.
+    pub(crate) fn pack(&self, whole: &Digest) -> PathBuf {
+        self.fanned("packs", whole)
+    }
+
+    /// Where the pieces of a file that could be kept so are remembered.
+    pub(crate) fn split(&self, whole: &Digest) -> PathBuf {
+        self.fanned("splits", whole)
+    }
+
+    pub(crate) fn pin(&self, key: &ActionKey) -> PathBuf {
+        self.base.join("pins").join(key.to_string())
     }
 
     pub(crate) fn state(&self, key: &ActionKey) -> PathBuf {

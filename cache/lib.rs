@@ -12,25 +12,38 @@
 //! records   publishing and finding records        ancestry     what records were made from
 //! hash      digests of files                      index        digests of unchanged sources
 //! stamp     what `stat` says                      claim, lock  who runs what just now
-//! disowned  results that are not to be used
 //! fetched   what came from the network
+//! disown    results that are not to be used      pins, projects  what is never collected
+//! uses      what runs use                         gate     between those who use and the collector
+//! census    all there is                          collect  what need not be there
+//! figures   what the bytes are
+//! find      by the first digits of a key
+//! verify    every byte again                      pack     files that share pieces
 //! ```
 
 mod ancestry;
 mod artifact;
 mod blobs;
+mod census;
 mod claim;
+mod collect;
 mod digest;
-mod disowned;
+mod disown;
 mod error;
 mod fetched;
+mod figures;
 mod files;
+mod find;
+mod gate;
 mod hash;
 mod index;
 mod ingest;
 mod layout;
 mod lock;
 mod materialise;
+mod pack;
+mod pins;
+mod projects;
 mod read;
 mod record;
 mod records;
@@ -38,17 +51,29 @@ mod session;
 mod stamp;
 mod store;
 mod tree;
+mod uses;
+mod verify;
 mod walk;
 
 pub use ancestry::Ancestry;
 pub use artifact::{Artifact, ArtifactKind};
+pub use census::{Census, Kept};
 pub use claim::{Claim, Claimed};
+pub use collect::{CollectOptions, Collection, Evicted, Leftover, LeftoverKind};
 pub use digest::{ACTION_CONTEXT, ActionKey, Digest, DigestError, RECIPE_CONTEXT, RecipeKey, derive_key};
+pub use disown::Disowned;
 pub use error::CacheError;
 pub use fetched::Fetched;
+pub use figures::{Figures, Share};
+pub use gate::Hold;
 pub use materialise::{Materialise, Method};
+pub use pack::Packed;
+pub use pins::Pin;
+pub use projects::Project;
 pub use record::{ActionRecord, Cost, RECORD_FORMAT, Realisation, RecordedOutput};
 pub use records::Publication;
 pub use stamp::{FileStamp, Seal, seal_of, stat_of};
 pub use store::{Store, StoreOptions};
 pub use tree::{Entry, Node, Tree};
+pub use uses::Uses;
+pub use verify::{Lost, Progress, Repair, Verified};

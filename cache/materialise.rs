@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use rustix::io::Errno;
 
 use crate::blobs::Look;
-use crate::files;
+use crate::files::{self, Durability};
 use crate::store::{Store, lock};
 use crate::tree::link_height;
 use crate::{Artifact, ArtifactKind, CacheError, Digest, Entry, Node};
@@ -107,8 +107,11 @@ impl Store {
     }
 
     fn materialise_file(&self, artifact: &Artifact, dest: &Path, how: Materialise) -> Result<Method, CacheError> {
-        let blob = self.sound(&artifact.digest, artifact.size, Look::Use)?;
         let executable = artifact.kind == ArtifactKind::Executable;
+        let Some(blob) = self.blob_to_copy(artifact, dest, how)? else {
+            let set = dress(dest, mode(how, executable), how);
+            return set.map(|()| Method::Copy).map_err(|source| CacheError::placing("making", dest, source));
+        };
         let made = self.clone_file(&blob, dest).and_then(|cloned| match cloned {
             true => Ok(Method::Reflink),
             false if how == Materialise::Shared && !executable && hard_link(&blob, dest)? => Ok(Method::HardLink),
@@ -116,16 +119,25 @@ impl Store {
         });
         let method = made.map_err(|source| CacheError::placing("making", dest, source))?;
         if method != Method::HardLink {
-            let mode = match (how, executable) {
-                (Materialise::Shared, false) => 0o444,
-                (Materialise::Shared, true) => 0o555,
-                (Materialise::Private, false) => 0o644,
-                (Materialise::Private, true) => 0o755,
-            };
-            let set = dress(dest, mode, how);
+            let set = dress(dest, mode(how, executable), how);
             set.map_err(|source| CacheError::placing("making", dest, source))?;
         }
         Ok(method)
+    }
+
+    /// The blob that `dest` is made of; `None` once a file that is kept in pieces was put together right there, for
+    /// somebody who would copy it anyway or from a cache that cannot be written.
+    fn blob_to_copy(&self, artifact: &Artifact, dest: &Path, how: Materialise) -> Result<Option<PathBuf>, CacheError> {
+        if how == Materialise::Shared && self.writable() {
+            return self.sound(&artifact.digest, artifact.size, Look::Use).map(Some);
+        }
+        match self.sound_whole(&artifact.digest, artifact.size, Look::Use) {
+            Err(error) if error.is_miss() => match self.restore_to(&artifact.digest, dest)? {
+                true => Ok(None),
+                false => Err(error),
+            },
+            found => found.map(Some),
+        }
     }
 
     /// Tries a reflink; a device that refused one is not asked again.
@@ -172,10 +184,19 @@ impl Store {
     }
 }
 
+fn mode(how: Materialise, executable: bool) -> u32 {
+    match (how, executable) {
+        (Materialise::Shared, false) => 0o444,
+        (Materialise::Shared, true) => 0o555,
+        (Materialise::Private, false) => 0o644,
+        (Materialise::Private, true) => 0o755,
+    }
+}
+
 /// The mode, and for readers the seal too, so that a view can be checked.
 fn dress(dest: &Path, mode: u32, how: Materialise) -> io::Result<()> {
     if how == Materialise::Shared {
-        files::seal(&File::open(dest)?)?;
+        files::seal(&File::open(dest)?, Durability::Disk)?;
     }
     fs::set_permissions(dest, Permissions::from_mode(mode))
 }

@@ -120,7 +120,9 @@ impl Store {
                 self.sound(digest, size, Look::Use)?;
                 Err(CacheError::Changed { path })
             }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(CacheError::Missing { digest: *digest }),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                self.read_pieces(digest)?.ok_or(CacheError::Missing { digest: *digest })
+            }
             Err(source) => Err(CacheError::system("reading", &path, source)),
         }
     }

@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -50,7 +50,7 @@ struct View {
 
 impl Store {
     /// Publishes a record whose blobs are all stored. The first publisher of an action wins, unless a blob of its
-    /// record is gone.
+    /// record is gone or it was disowned.
     pub fn publish(&self, record: &ActionRecord) -> Result<Publication, CacheError> {
         self.publish_choosing(record, Choice::First)
     }
@@ -63,15 +63,35 @@ impl Store {
     fn publish_choosing(&self, record: &ActionRecord, choice: Choice) -> Result<Publication, CacheError> {
         self.must_write("publishing a result")?;
         let bytes = record.encode().map_err(|why| CacheError::BadRecord { action: record.action, why })?;
+        let _hold = self.hold()?;
         if let Some(digest) = self.first_absent(record)? {
             return Err(CacheError::Missing { digest });
         }
-        let temp = Temp::new(self)?;
-        let written = files::write_through(&temp.path, &bytes);
-        written.map_err(|source| CacheError::writing("writing", &temp.path, source))?;
-        let publication = self.put_record(record, &temp.path, choice)?;
+        let publication = match self.is_known(record)? {
+            true => Publication::Same,
+            false => self.put_new(record, &bytes, choice)?,
+        };
+        if publication != Publication::Witness {
+            self.lift_mark(record)?;
+        }
         self.index(record)?;
+        self.note_use(record.action)?;
         Ok(publication)
+    }
+
+    /// Whether the action has a record with these results that stays: nothing is written and no disk waited for, as for
+    /// a step whose inputs turned out the same.
+    fn is_known(&self, record: &ActionRecord) -> Result<bool, CacheError> {
+        let Some(there) = self.record(&record.action)? else { return Ok(false) };
+        let same = there.result_digest() == record.result_digest();
+        Ok(same && self.first_absent(&there)?.is_none() && !self.bears_a_mark(&there)?)
+    }
+
+    fn put_new(&self, record: &ActionRecord, bytes: &[u8], choice: Choice) -> Result<Publication, CacheError> {
+        let temp = Temp::new(self)?;
+        let written = files::write_through(&temp.path, bytes, self.durability());
+        written.map_err(|source| CacheError::writing("writing", &temp.path, source))?;
+        self.put_record(record, &temp.path, choice)
     }
 
     fn put_record(&self, record: &ActionRecord, temp: &Path, choice: Choice) -> Result<Publication, CacheError> {
@@ -82,19 +102,18 @@ impl Store {
                 return Ok(Publication::New);
             }
             // A record that does not read was moved aside by reading it: the place is free again.
-            let Some(there) = self.any_record(&record.action)? else {
+            let Some(there) = self.record(&record.action)? else {
                 match place.exists() {
                     true => return Err(failed(ErrorKind::InvalidData.into())),
                     false => continue,
                 }
             };
             let differs = there.result_digest() != record.result_digest();
-            let disowned = self.is_disowned(&record.action)?;
-            let hollow = disowned || self.first_absent(&there)?.is_some();
-            if !hollow && !differs {
+            let stays = self.first_absent(&there)?.is_none() && !self.bears_a_mark(&there)?;
+            if stays && !differs {
                 return Ok(Publication::Same);
             }
-            if !hollow && choice == Choice::First {
+            if stays && choice == Choice::First {
                 self.keep_witness(record, temp)?;
                 return Ok(Publication::Witness);
             }
@@ -102,9 +121,6 @@ impl Store {
                 self.keep_witness(&there, &place)?;
             }
             fs::rename(temp, &place).map_err(failed)?;
-            if disowned {
-                self.own_again(&record.action)?;
-            }
             return Ok(Publication::New);
         }
     }
@@ -137,7 +153,7 @@ impl Store {
 
     fn recipe_line(&self, record: &ActionRecord, after_whole_line: bool) -> Result<String, CacheError> {
         let start = if after_whole_line { "" } else { "\n" };
-        let own = self.action(&record.action)?.is_some_and(|there| there.recipe == record.recipe);
+        let own = self.record(&record.action)?.is_some_and(|there| there.recipe == record.recipe);
         if own {
             return Ok(format!("{start}{}\n", record.action));
         }
@@ -147,14 +163,26 @@ impl Store {
         Ok(format!("{start}{} {} {json}\n", record.action, Digest::of(json.as_bytes()).short()))
     }
 
-    /// The record of an action, if there is one that proves itself and is not disowned; a bad one is moved aside.
+    /// The record of an action to be used: none that was disowned.
     pub fn action(&self, key: &ActionKey) -> Result<Option<ActionRecord>, CacheError> {
-        if self.is_disowned(key)? { Ok(None) } else { self.any_record(key) }
+        let Some(record) = self.record(key)? else { return Ok(None) };
+        Ok((!self.bears_a_mark(&record)?).then_some(record))
     }
 
-    /// The record of an action, disowned or not.
-    pub fn any_record(&self, key: &ActionKey) -> Result<Option<ActionRecord>, CacheError> {
-        let path = self.inner.layout.action(key);
+    /// The record of an action, disowned or not, if there is one that proves itself; a bad one is moved aside.
+    pub fn record(&self, key: &ActionKey) -> Result<Option<ActionRecord>, CacheError> {
+        self.record_at(key, self.inner.layout.action(key))
+    }
+
+    /// `record`, and that of a result whose bytes were collected: what it was, and what it was made from.
+    pub fn remembered(&self, key: &ActionKey) -> Result<Option<ActionRecord>, CacheError> {
+        match self.record(key)? {
+            Some(record) => Ok(Some(record)),
+            None => self.record_at(key, self.inner.layout.past(key)),
+        }
+    }
+
+    fn record_at(&self, key: &ActionKey, path: PathBuf) -> Result<Option<ActionRecord>, CacheError> {
         let record = match read_if_there(&path)? {
             Some(bytes) => ActionRecord::decode(&bytes),
             None => return Ok(None),
@@ -171,14 +199,40 @@ impl Store {
     }
 
     /// The records that realise a recipe, first published first, each with this recipe's own document and ancestry.
+    /// None that was disowned; whether one was made from what was is for the caller to look at (`disowned`).
     pub fn recipe(&self, key: &RecipeKey) -> Result<Vec<ActionRecord>, CacheError> {
+        let mut records = Vec::new();
+        for record in self.realisations(key)? {
+            if !self.bears_a_mark(&record)? {
+                records.push(record);
+            }
+        }
+        Ok(records)
+    }
+
+    /// What an action was made from as this recipe sees it, whether or not its result may be used or is still there.
+    pub fn lineage(&self, recipe: &RecipeKey, action: &ActionKey) -> Result<Option<ActionRecord>, CacheError> {
+        let remembered = self.views(recipe, |action| self.remembered(action))?;
+        Ok(remembered.into_iter().find(|record| record.action == *action))
+    }
+
+    /// `recipe`, with those that were disowned.
+    fn realisations(&self, key: &RecipeKey) -> Result<Vec<ActionRecord>, CacheError> {
+        self.views(key, |action| self.record(action))
+    }
+
+    fn views(
+        &self,
+        key: &RecipeKey,
+        find: impl Fn(&ActionKey) -> Result<Option<ActionRecord>, CacheError>,
+    ) -> Result<Vec<ActionRecord>, CacheError> {
         let text = read_if_there(&self.inner.layout.recipe(key))?.unwrap_or_default();
         let mut seen = BTreeSet::new();
         let mut records = Vec::new();
         for line in String::from_utf8_lossy(&text).lines() {
             if let Some((action, view)) = parse_recipe_line(line)
                 && seen.insert(action)
-                && let Some(record) = self.action(&action)?
+                && let Some(record) = find(&action)?
             {
                 records.extend(as_seen(record, view, key));
             }
@@ -191,7 +245,8 @@ impl Store {
         keys.par_iter().with_min_len(32).map(|key| self.recipe(key)).collect()
     }
 
-    /// What a stage of a pipeline published, newest first: a hint, from an index that may have lost lines.
+    /// What a stage of a pipeline published, newest first, disowned or not: a hint, from an index that may have lost
+    /// lines.
     pub fn records_of_stage(&self, pipeline: &str, stage: &str) -> Result<Vec<ActionRecord>, CacheError> {
         let text = read_if_there(&self.inner.layout.stage(pipeline, stage))?.unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
@@ -209,9 +264,9 @@ impl Store {
         let (Ok(action), Ok(recipe)) = (action.parse::<ActionKey>(), recipe.parse::<RecipeKey>()) else {
             return Ok(None);
         };
-        let found = match self.action(&action)? {
+        let found = match self.remembered(&action)? {
             Some(record) if record.recipe == recipe => Some(record),
-            Some(_) => self.recipe(&recipe)?.into_iter().find(|record| record.action == action),
+            Some(_) => self.lineage(&recipe, &action)?,
             None => None,
         };
         let (step, pipeline, stage) = (step.to_owned(), pipeline.to_owned(), stage.to_owned());
@@ -229,7 +284,7 @@ impl Store {
         let mut paths: Vec<_> =
             listed.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>().map_err(failed)?;
         paths.sort();
-        let chosen = self.action(key)?.map(|record| record.result_digest());
+        let chosen = self.record(key)?.map(|record| record.result_digest());
         let mut records = Vec::new();
         for path in paths {
             let record = read_if_there(&path)?.and_then(|bytes| ActionRecord::decode(&bytes).ok());
@@ -256,7 +311,7 @@ fn as_seen(record: ActionRecord, view: Option<View>, key: &RecipeKey) -> Option<
     (seen.recipe == *key && RecipeKey::of_document(&seen.recipe_document) == *key).then_some(seen)
 }
 
-fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, CacheError> {
+pub(crate) fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, CacheError> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),

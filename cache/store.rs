@@ -4,21 +4,34 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use rustix::fs::Access;
 use tempfile::TempDir;
 
+use crate::disown::Marks;
+use crate::files::Durability;
+use crate::gate::Gate;
 use crate::index::StatIndex;
 use crate::layout::Layout;
 use crate::session::{self, Session};
+use crate::uses::Uses;
 use crate::{ActionKey, CacheError, Digest, FileStamp, Tree};
 
 /// How a store is used.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub struct StoreOptions {
     /// Believe no `stat`: hash every source and every blob whenever it is used.
     pub paranoid: bool,
+    /// Bring every result to the disk before its record. Without it a power cut may lose results, and still no wrong one
+    /// is ever used (see `files::Durability`).
+    pub durable: bool,
+}
+
+impl Default for StoreOptions {
+    fn default() -> StoreOptions {
+        StoreOptions { paranoid: false, durable: true }
+    }
 }
 
 /// A cache on disk. Cheap to clone; every clone is the same store.
@@ -41,10 +54,14 @@ pub(crate) struct Inner {
     pub(crate) hashed: Mutex<BTreeMap<Digest, FileStamp>>,
     /// Trees that were read before: they are small, and each is asked for once for every time it is an input.
     pub(crate) trees: Mutex<BTreeMap<Digest, Arc<Tree>>>,
+    /// The results that were disowned, as of the last look.
+    pub(crate) disowned: Mutex<Arc<Marks>>,
+    /// This process's part in the gate.
+    pub(crate) gate: Mutex<Gate>,
+    /// The lists of the runs that this process is about.
+    pub(crate) uses: Mutex<Vec<Weak<Uses>>>,
     /// Devices onto which a reflink from the cache was refused: asking costs a file made and taken away.
     pub(crate) unlinkable: Mutex<BTreeSet<u64>>,
-    /// Actions whose records are not to be used; `None` until the first time that is asked.
-    pub(crate) disowned: Mutex<Option<BTreeSet<ActionKey>>>,
 }
 
 impl Store {
@@ -74,8 +91,10 @@ impl Store {
             starting: Mutex::default(),
             hashed: Mutex::default(),
             trees: Mutex::default(),
-            unlinkable: Mutex::default(),
             disowned: Mutex::default(),
+            gate: Mutex::default(),
+            uses: Mutex::default(),
+            unlinkable: Mutex::default(),
         };
         Ok(Store { inner: Arc::new(inner) })
     }
@@ -110,6 +129,11 @@ impl Store {
     /// Where the histories of runs are kept.
     pub fn runs_folder(&self) -> PathBuf {
         self.inner.layout.folder("runs")
+    }
+
+    /// How far what is stored is brought.
+    pub(crate) fn durability(&self) -> Durability {
+        if self.inner.options.durable { Durability::Disk } else { Durability::Memory }
     }
 
     /// Where the logs of steps are kept.

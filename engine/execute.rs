@@ -4,6 +4,7 @@
 pub mod child;
 pub mod executor;
 mod guardian;
+mod kept;
 pub mod local;
 mod needs;
 pub mod place;
@@ -24,6 +25,7 @@ use plumb_cache::{ActionRecord, Realisation, RecipeKey, Store};
 pub use stop::Stop;
 
 use self::executor::Executor;
+use self::kept::Kept;
 use self::schedule::{Report, Round, Scheduler};
 use self::slots::Slots;
 use crate::clock::Stopwatch;
@@ -183,11 +185,17 @@ pub async fn run(
     mut sink: impl FnMut(&Event) + Send,
 ) -> Result<Summary, EngineError> {
     let watch = Stopwatch::start();
-    let mut plan = telling(&mut sink, |tell| plan::plan_telling(graph, store, &options.plan, tell))?;
+    let facts = telling(&mut sink, |tell| plan::facts(graph, store, tell))?;
+    // Held until what the plan found is on the run's list.
+    let hold = store.hold()?;
+    let mut plan = plan::plan_first(graph, store, &options.plan, facts)?;
     let recorder = match store.writable() {
         true => Some(Recorder::start(store, &graph.name, &graph.file, options.command.clone())?),
         false => None,
     };
+    let kept = Kept::start(store, graph, recorder.as_ref().map(Recorder::id))?;
+    kept.list(&plan)?;
+    drop(hold);
     let mut teller = Teller { sink: &mut sink, recorder, why: BTreeMap::new(), skipped: BTreeSet::new() };
     let mut summary = Summary {
         run: teller.recorder.as_ref().map(|recorder| recorder.id().to_string()),
@@ -220,7 +228,10 @@ pub async fn run(
         if !stale || halted || options.stop.is_asked() {
             break;
         }
+        let hold = store.hold()?;
         plan = plan::plan_with(graph, store, &planning, plan.facts.clone())?;
+        kept.list(&plan)?;
+        drop(hold);
         teller.why = reasons(&plan);
     }
     summary.stopped = options.stop.is_asked();

@@ -92,8 +92,17 @@ pub fn plan(graph: &Graph, store: &Store, options: &PlanOptions) -> Result<Plan,
 
 /// The same, telling of the sources that have to be fetched before anything is known of them.
 pub fn plan_telling(graph: &Graph, store: &Store, options: &PlanOptions, tell: Tell<'_>) -> Result<Plan, EngineError> {
+    plan_first(graph, store, options, facts(graph, store, tell)?)
+}
+
+/// What is known of a graph before any record is read: what takes long where sources are large.
+pub fn facts(graph: &Graph, store: &Store, tell: Tell<'_>) -> Result<Arc<Facts>, EngineError> {
     check_names(graph)?;
-    let facts = Arc::new(Facts::gather(graph, store, tell)?);
+    Ok(Arc::new(Facts::gather(graph, store, tell)?))
+}
+
+/// The rest of `plan`.
+pub fn plan_first(graph: &Graph, store: &Store, options: &PlanOptions, facts: Arc<Facts>) -> Result<Plan, EngineError> {
     let plan = plan_with(graph, store, options, facts)?;
     before::check(graph, &plan)?;
     Ok(plan)

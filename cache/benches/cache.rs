@@ -34,7 +34,7 @@ fn hashing(store: &Store, folder: &Path, megabytes: usize) {
     let block: Vec<u8> = (0..1 << 20).map(|i: u32| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     fs::write(&path, block.repeat(megabytes)).unwrap();
     // The paranoid do not believe the stat index, which would answer without hashing.
-    let paranoid = Store::open(store.root(), StoreOptions { paranoid: true }).unwrap();
+    let paranoid = Store::open(store.root(), StoreOptions { paranoid: true, ..StoreOptions::default() }).unwrap();
     let best = (0..3).map(|_| seconds(|| paranoid.digest_source(&path).unwrap()).0).fold(f64::INFINITY, f64::min);
     println!("hash a file of {megabytes} MiB: {:.0} MB/s", megabytes as f64 * 1.048_576 / best);
     let scratch = store.scratch_folder().unwrap();

@@ -241,7 +241,7 @@ fn an_unchanged_source_is_not_read_again() {
     let body = format!("{} {lie}", fields[..5].join(" "));
     fs::write(&index, format!("{body} {}\n", Digest::of(body.as_bytes()).short())).unwrap();
     assert_eq!(house.store().digest_source(&source).unwrap().digest, lie);
-    let paranoid = Store::open(&house.cache(), StoreOptions { paranoid: true }).unwrap();
+    let paranoid = Store::open(&house.cache(), StoreOptions { paranoid: true, ..StoreOptions::default() }).unwrap();
     assert_eq!(paranoid.digest_source(&source).unwrap(), truth);
 
     fs::write(&index, format!("{body} 000000000000\n{line}torn")).unwrap();

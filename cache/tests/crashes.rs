@@ -37,7 +37,7 @@ fn publish_one(store: &Store, name: &str) -> Result<(), CacheError> {
 }
 
 /// Asserts that every blob is what its name says, and that every record reads and has its blobs; counts the records.
-fn assert_whole(house: &House) -> usize {
+pub fn assert_whole(house: &House) -> usize {
     let store = house.store();
     let v1 = house.cache().join("v1");
     for blob in files(&v1.join("cas")) {
@@ -55,9 +55,9 @@ fn assert_whole(house: &House) -> usize {
     records.len()
 }
 
-type Lines = BufReader<std::process::ChildStdout>;
+pub type Lines = BufReader<std::process::ChildStdout>;
 
-fn lines_of(child: &mut Child) -> Lines {
+pub fn lines_of(child: &mut Child) -> Lines {
     BufReader::new(child.stdout.take().unwrap())
 }
 
@@ -68,7 +68,7 @@ fn line(lines: &mut Lines) -> String {
 }
 
 /// Skips what the test runner says before the helper does; its first line stands behind the runner's.
-fn skip_to(lines: &mut Lines, end: &str) {
+pub fn skip_to(lines: &mut Lines, end: &str) {
     while !line(lines).ends_with(end) {}
 }
 

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use plumb_cache::{Artifact, CacheError, Materialise, Publication, Store, StoreOptions};
 
@@ -59,7 +60,7 @@ fn a_large_blob_that_was_written_into_is_absent_at_a_glance() {
     store.ingest_bytes(&bytes).unwrap();
     flip_a_bit_unseen(&path);
     assert!(store.present(&artifact), "what no stat shows is left to the readers");
-    let paranoid = Store::open(&house.cache(), StoreOptions { paranoid: true }).unwrap();
+    let paranoid = Store::open(&house.cache(), StoreOptions { paranoid: true, ..StoreOptions::default() }).unwrap();
     assert!(!paranoid.present(&artifact), "but not by the paranoid");
 }
 
@@ -128,4 +129,24 @@ fn a_cache_that_was_copied_without_its_times_is_whole_and_one_that_was_copied_ba
     assert_eq!(copy.present_all(&[good, bad]), [true, false]);
     let modified = |path: &Path| fs::metadata(path).unwrap().modified().unwrap();
     assert_eq!(modified(&blob(&copy, &good)), modified(&blob(&store, &good)), "the seal was renewed");
+}
+
+#[test]
+fn a_blob_that_no_disk_was_waited_for_is_hashed_again_once_the_machine_was_restarted() {
+    let house = House::new();
+    let store = house.quick_store();
+    let [good, torn] = [3, 4].map(|byte| store.ingest_bytes(&vec![byte; 9 << 20]).unwrap());
+    assert_eq!(store.present_all(&[good, torn]), [true, true]);
+    let durable = house.store().ingest_bytes(&vec![5; 9 << 20]).unwrap();
+    let time = |artifact: &Artifact| fs::metadata(blob(&store, artifact)).unwrap().modified().unwrap();
+    let since = |artifact| time(artifact).duration_since(time(&durable)).unwrap();
+    assert!(since(&good) > Duration::ZERO && since(&good) < Duration::from_secs(1), "its seal is another");
+    // Another start of the machine is another seal; what the power cut tore is one as well.
+    for artifact in [&good, &torn] {
+        let file = fs::File::open(blob(&store, artifact)).unwrap();
+        file.set_modified(time(&durable) + (since(artifact) + Duration::from_millis(7)) / 2).unwrap();
+    }
+    flip_a_bit_unseen(&blob(&store, &torn));
+    assert_eq!(house.store().present_all(&[good, torn]), [true, false]);
+    assert_eq!(time(&good), time(&durable), "it has been read from the disk, so that is where it is");
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use expect_test::{Expect, expect};
-use plumb_cache::{ActionKey, CacheError, Claimed, Digest, Materialise, Store, StoreOptions};
+use plumb_cache::{ActionKey, CacheError, Claimed, Digest, Materialise, Method, Store, StoreOptions};
 
 use crate::support::{House, blob, files, flip_a_bit, helped_cache, helper, record};
 
@@ -152,4 +152,68 @@ fn helper_on_a_read_only_disk() {
         hint: make `[CACHE]` writable, or choose another cache with `--cache DIR` or `PLUMB_CACHE=DIR`
     "#]],
     );
+}
+
+#[test]
+fn a_file_system_with_reflinks_gives_everybody_a_clone() {
+    let makers: [(&str, &[&str]); 2] = [("mkfs.btrfs", &["-q"]), ("mkfs.xfs", &["-q"])];
+    for (maker, options) in makers {
+        let house = House::new();
+        let image = house.path("image");
+        fs::File::create(&image).unwrap().set_len(512 << 20).unwrap();
+        if !Command::new(maker).args(options).arg(&image).output().is_ok_and(|made| made.status.success()) {
+            continue;
+        }
+        let folder = house.path("mounted");
+        fs::create_dir(&folder).unwrap();
+        // A loop device needs the real root; the mount goes with the namespace.
+        let helper = helper("disks::helper_on_a_file_system_with_reflinks", &folder.join("cache"));
+        let mut command = Command::new("unshare");
+        let script = "mount -o loop \"$1\" \"$2\" || exit 77; shift 2; exec \"$@\"";
+        command.args(["--mount", "sh", "-c", script, "sh"]).arg(&image).arg(&folder);
+        command.arg(helper.get_program()).args(helper.get_args());
+        command.envs(helper.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let done = command.output().unwrap();
+        if done.status.code() == Some(77) || done.status.code() == Some(1) && done.stdout.is_empty() {
+            break;
+        }
+        let said = String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr);
+        assert!(done.status.success() && said.contains("1 passed"), "{said}");
+        return;
+    }
+    eprintln!("skipped: no mkfs.btrfs or mkfs.xfs here, or no leave to mount what it makes");
+}
+
+#[test]
+fn helper_on_a_file_system_with_reflinks() {
+    let Some(cache) = helped_cache() else { return };
+    let store = Store::open(&cache, StoreOptions::default()).unwrap();
+    let beside = cache.with_file_name("beside");
+    fs::create_dir(&beside).unwrap();
+    fs::write(beside.join("large"), vec![7; 4 << 20]).unwrap();
+    let artifact = store.ingest(&beside.join("large")).unwrap();
+    assert_eq!(store.methods_into(&beside).unwrap(), (Method::Reflink, Method::Reflink));
+    for (name, how) in [("shared", Materialise::Shared), ("private", Materialise::Private)] {
+        let place = beside.join(name);
+        assert_eq!(store.materialise(&artifact, &place, how).unwrap(), Method::Reflink);
+        flip_a_bit(&place);
+        assert_eq!(store.read(&artifact).unwrap(), vec![7; 4 << 20], "whoever writes has a clone");
+    }
+}
+
+#[test]
+fn a_blob_with_as_many_names_as_a_file_can_have_is_copied() {
+    let house = House::new();
+    let store = house.store();
+    let artifact = store.ingest_bytes(b"popular").unwrap();
+    let (from, names) = (blob(&store, &artifact), house.path("names"));
+    fs::create_dir(&names).unwrap();
+    let last = (0..70_000).map(|name| fs::hard_link(&from, names.join(name.to_string()))).find_map(Result::err);
+    match last {
+        Some(error) if error.kind() == std::io::ErrorKind::TooManyLinks => {}
+        other => return eprintln!("skipped: this file system gives a file 70,000 names ({other:?})"),
+    }
+    let method = store.materialise(&artifact, &house.path("out"), Materialise::Shared).unwrap();
+    assert!(matches!(method, Method::Copy | Method::Reflink), "{method:?}");
+    assert_eq!(fs::read(house.path("out")).unwrap(), b"popular");
 }

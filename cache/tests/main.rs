@@ -4,9 +4,14 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "helper processes talk to their tests, skips to people")]
 
 mod bytes;
+mod collecting;
 mod crashes;
 mod damage;
 mod disks;
+mod disown;
+mod mutations;
+mod packs;
 mod records;
 mod support;
 mod trees;
+mod verifying;

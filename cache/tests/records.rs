@@ -90,7 +90,7 @@ fn a_record_without_its_blobs_is_not_published() {
     let absent = house.store().digest_source(&house.write("file", "never stored")).unwrap();
     let error = house.store().publish(&record("1", absent)).unwrap_err();
     assert!(matches!(error, CacheError::Missing { digest } if digest == absent.digest), "{error}");
-    assert_eq!(files(&house.cache().join("v1")), [] as [&str; 0], "and nothing was left behind");
+    assert_eq!(files(&house.cache().join("v1")), ["gate", "turnstile"], "and nothing was left behind but the locks");
 }
 
 #[test]
@@ -228,4 +228,27 @@ fn ancestry_is_followed_and_two_results_of_one_recipe_are_a_conflict() {
 
     let orphan = ActionRecord { ancestry: BTreeMap::from([(RecipeKey::of_document("lost"), drawn_again)]), ..end };
     assert_eq!(store.ancestry(&[orphan]).unwrap().missing.into_iter().collect::<Vec<_>>(), [root.action]);
+}
+
+#[test]
+fn a_hit_that_is_published_again_under_its_recipe_writes_no_record_and_waits_for_no_disk() {
+    let house = House::new();
+    let store = house.store();
+    let one = made(&store, "1", "one");
+    store.publish(&one).unwrap();
+    let name = one.action.to_string();
+    let place = house.cache().join("v1/actions").join(&name[..2]).join(&name[2..]);
+    let before = plumb_cache::stat_of(&place).unwrap();
+    let scratch = house.cache().join("v1/scratch");
+    // With no room to write a temporary file in, only the index can grow.
+    let session = fs::read_dir(&scratch).unwrap().flatten().find(|entry| entry.path().is_dir()).unwrap().path();
+    fs::remove_dir(&session).unwrap();
+    let seen = ActionRecord {
+        recipe: RecipeKey::of_document("another recipe"),
+        recipe_document: "another recipe".into(),
+        ..one.clone()
+    };
+    assert_eq!(store.publish(&seen).unwrap(), Publication::Same);
+    assert_eq!(plumb_cache::stat_of(&place).unwrap(), before);
+    assert_eq!(store.recipe(&seen.recipe).unwrap(), [seen]);
 }

@@ -39,6 +39,11 @@ impl House {
     pub fn store(&self) -> Store {
         Store::open(&self.cache(), StoreOptions::default()).unwrap()
     }
+
+    /// A store that does not wait for the disk: for tests of what that has no part in.
+    pub fn quick_store(&self) -> Store {
+        Store::open(&self.cache(), StoreOptions { durable: false, ..StoreOptions::default() }).unwrap()
+    }
 }
 
 /// A record of one output, whose action is named by `action` alone.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::cache::{self, CacheArgs};
 use crate::choice::Choice;
 use crate::lock::{self, LockArgs};
 
@@ -42,6 +43,10 @@ pub struct Place {
     /// Read every source again instead of trusting unchanged size and times
     #[arg(long, global = true)]
     pub paranoid: bool,
+    /// Wait until results are on the disk; without, a power cut may lose results, but never gives wrong ones
+    #[arg(long, global = true, env = "PLUMB_DURABLE", value_name = "BOOL", default_value_t = true,
+          action = clap::ArgAction::Set, hide_env_values = true)]
+    pub durable: bool,
 }
 
 /// The commands.
@@ -82,6 +87,9 @@ pub enum Command {
     /// Copy an artifact out of the cache
     #[command(after_help = GET_EXAMPLES)]
     Get(GetArgs),
+    /// List, check, pin and collect what the cache holds
+    #[command(after_help = cache::EXAMPLES)]
+    Cache(CacheArgs),
     /// Fetch libtorch and build the worker that trains; says what and how much first
     Setup(SetupArgs),
     /// Run the miniature: the whole mission on a tiny world, without a GPU or a download of data

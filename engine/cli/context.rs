@@ -34,7 +34,7 @@ impl Context {
             Some(path) => path.clone(),
             None => Store::default_path()?,
         };
-        Ok(Store::open(&path, StoreOptions { paranoid: self.place.paranoid })?)
+        Ok(Store::open(&path, StoreOptions { paranoid: self.place.paranoid, durable: self.place.durable })?)
     }
 
     /// Instantiates the pipeline with these steps as its goals; none means the pipeline's own.

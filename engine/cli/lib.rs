@@ -34,6 +34,7 @@
 pub mod allowance;
 pub mod args;
 pub mod artifact;
+pub mod cache;
 pub mod choice;
 pub mod context;
 pub mod demo;
@@ -112,6 +113,7 @@ fn dispatch(context: &Context, command: &Command) -> Result<Exit, Trouble> {
         Command::Lock(args) => lock::run(context, args),
         Command::Open(args) => artifact::open(context, args),
         Command::Get(args) => artifact::get(context, args),
+        Command::Cache(args) => cache::run(context, args),
         Command::Setup(args) => setup::run(args, &context.printer).map(|()| Exit::Done).map_err(Into::into),
         Command::Demo(args) => run::demo(context, args),
         Command::Completions(args) => Ok(complete(context, args.shell)),

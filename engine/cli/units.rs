@@ -38,6 +38,49 @@ pub fn size(bytes: u64) -> String {
     format!("{value:.1} {}", units[unit])
 }
 
+/// Bytes as people write them: `500MB`, `2GiB`, `1.5T`, `4096`. A unit without `i` counts in thousands.
+pub fn parse_size(text: &str) -> Result<u64, String> {
+    let (number, unit) = split_number(text);
+    let lower = unit.to_lowercase();
+    let prefix = lower.trim_end_matches('b');
+    let power = ["", "k", "m", "g", "t", "p"].iter().position(|known| *known == prefix.trim_end_matches('i'));
+    let base: f64 = if prefix.ends_with('i') { 1024.0 } else { 1000.0 };
+    let bytes = number.zip(power).map(|(number, power)| number * base.powi(power as i32));
+    let bytes = bytes.filter(|bytes| *bytes >= 0.0 && *bytes < 1e19);
+    bytes.map(|bytes| bytes as u64).ok_or_else(|| format!("`{text}` is no size, as `500MB` or `2GiB` are"))
+}
+
+/// A span of time as people write it: `90s`, `30m`, `36h`, `14d`, `2w`.
+pub fn parse_age(text: &str) -> Result<Duration, String> {
+    let (number, unit) = split_number(text);
+    let seconds = match unit {
+        "s" => Some(1.0),
+        "m" | "min" => Some(60.0),
+        "h" => Some(3600.0),
+        "d" => Some(86_400.0),
+        "w" => Some(604_800.0),
+        _ => None,
+    };
+    let span = number.zip(seconds).and_then(|(number, unit)| Duration::try_from_secs_f64(number * unit).ok());
+    span.ok_or_else(|| format!("`{text}` is no age, as `36h` or `14d` are"))
+}
+
+fn split_number(text: &str) -> (Option<f64>, &str) {
+    let text = text.trim();
+    let end = text.find(|letter: char| !letter.is_ascii_digit() && letter != '.').unwrap_or(text.len());
+    (text[..end].parse().ok(), text[end..].trim())
+}
+
+/// How long ago, in its largest unit: `12 s`, `5 min`, `3 h`, `40 d`.
+pub fn age(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min", seconds / 60),
+        3600..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} d", seconds / 86_400),
+    }
+}
+
 /// `1,234,567`.
 pub fn count(number: u64) -> String {
     let digits = number.to_string();
@@ -109,6 +152,18 @@ mod tests {
     fn sizes_are_binary_and_never_read_1024() {
         let all: Vec<String> = [0, 1023, 1024, 1_048_575, 1 << 40].into_iter().map(size).collect();
         assert_eq!(all, ["0 B", "1023 B", "1.0 KiB", "1.0 MiB", "1.0 TiB"]);
+    }
+
+    #[test]
+    fn sizes_and_ages_are_read_as_people_write_them() {
+        let sizes = ["4096", "500MB", "2GiB", "1.5 k", "1Ti", "0"].map(|text| parse_size(text).unwrap());
+        assert_eq!(sizes, [4096, 500_000_000, 2 << 30, 1500, 1 << 40, 0]);
+        let ages = ["90s", "30m", "36h", "14d", "2w"].map(|text| parse_age(text).unwrap().as_secs());
+        assert_eq!(ages, [90, 1800, 129_600, 1_209_600, 1_209_600]);
+        for wrong in ["", "GB", "-5", "1x", "1e99"] {
+            assert!(parse_size(wrong).is_err() && parse_age(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!([age(0), age(59), age(61), age(7200), age(864_000)], ["0 s", "59 s", "1 min", "2 h", "10 d"]);
     }
 
     #[test]

@@ -265,9 +265,11 @@ impl<'a, 't, 's> Scheduler<'a, 't, 's> {
             made_at: String::new(),
             made_by: maker::name(),
         };
+        let hold = self.round.store.hold()?;
         if let Some(record) = self.look_up(id, &draft)? {
             return self.hit(id, record);
         }
+        drop(hold);
         let why = self.why(id, &draft.action_document)?;
         self.phases[id.0] = Phase::Ready;
         let before = self.past.nearest_but(graph.step(id), "")?.map(|record| record.result_digest());
@@ -355,17 +357,20 @@ impl<'a, 't, 's> Scheduler<'a, 't, 's> {
     fn claim(&mut self, id: StepId) -> Result<Option<Claim>, EngineError> {
         let Some(mut ready) = self.ready.remove(&id) else { return Ok(None) };
         match self.round.store.claim(&ready.draft.action, &ready.draft.step)? {
-            Claimed::Mine(claim) => match self.look_up(id, &ready.draft)? {
-                Some(record) => {
-                    drop(claim);
-                    self.hit(id, record)?;
-                    Ok(None)
+            Claimed::Mine(claim) => {
+                let _hold = self.round.store.hold()?;
+                match self.look_up(id, &ready.draft)? {
+                    Some(record) => {
+                        drop(claim);
+                        self.hit(id, record)?;
+                        Ok(None)
+                    }
+                    None => {
+                        self.ready.insert(id, ready);
+                        Ok(Some(claim))
+                    }
                 }
-                None => {
-                    self.ready.insert(id, ready);
-                    Ok(Some(claim))
-                }
-            },
+            }
             Claimed::Held { by } => {
                 if ready.holder.is_none() {
                     self.teller.tell(&Event::Waiting { step: ready.draft.step.clone(), holder: by.clone() });

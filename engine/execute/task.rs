@@ -175,6 +175,8 @@ impl Task {
             let error = StageError::new(format!("`{name}` changed while the step ran, so its result is not kept"));
             return Err(error.hint("run again once nothing writes to it").into());
         }
+        // No collector comes between the blobs and the record that names them.
+        let _hold = store.hold()?;
         let collected = self.collect(store, &outputs)?;
         Ok(self.record(collected, environment, &ending))
     }

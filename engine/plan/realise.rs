@@ -90,15 +90,14 @@ impl<'a> Lineages<'a> {
         Ok(agreement)
     }
 
-    /// The ancestor on whose disowned result a record stands, if there is one. The walk ends at such a result, since
-    /// its record is not read any more.
+    /// The ancestor on whose disowned result a record stands, if there is one.
     pub(super) fn disowned_ancestor(
         &mut self,
         id: StepId,
         record: &Arc<ActionRecord>,
     ) -> Result<Option<StepId>, CacheError> {
         for found in self.lineage(&[(id, record.clone())])?.into_values().flatten() {
-            if self.store.is_disowned(&found.1.action)? {
+            if self.store.is_disowned(&found.1)? {
                 return Ok(Some(found.0));
             }
         }
@@ -139,8 +138,7 @@ impl<'a> Lineages<'a> {
         let place = |(id, made): &(StepId, Realisation)| (facts.recipe(*id), made.action);
         let unread: BTreeSet<_> = level.iter().map(place).filter(|place| !self.read.contains_key(place)).collect();
         let look = |place: (RecipeKey, ActionKey)| -> Result<_, CacheError> {
-            let record = store.recipe(&place.0)?.into_iter().find(|record| record.action == place.1);
-            Ok((place, record.map(Arc::new)))
+            Ok((place, store.lineage(&place.0, &place.1)?.map(Arc::new)))
         };
         self.read.extend(unread.into_par_iter().map(look).collect::<Result<Vec<_>, CacheError>>()?);
         let found = level.iter().filter_map(|made| {

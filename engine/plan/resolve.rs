@@ -301,7 +301,7 @@ impl Resolver<'_> {
             return Ok(vec![Cause::Realisation { ancestor }]);
         }
         if let Some(action) = action
-            && self.store.is_disowned(&action)?
+            && self.store.mark_on(&action)?.is_some()
         {
             return Ok(vec![Cause::Disowned { ancestor: None }]);
         }

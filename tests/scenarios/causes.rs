@@ -195,7 +195,7 @@ fn a_disowned_result_runs_again_and_what_was_made_from_it_is_not_served() {
     let scene = chain();
     let count = key(&scene, "count");
     scene.executed();
-    Store::open(&scene.path("cache"), StoreOptions::default()).unwrap().disown(&count).unwrap();
+    Store::open(&scene.path("cache"), StoreOptions::default()).unwrap().disown(&count, "doubtful").unwrap();
     scene.plumb("why p.toml report").exits(0).prints(expect![[r#"
         `report` may run
           waits on `count` (input `number`)
@@ -212,7 +212,7 @@ fn a_disowned_result_runs_again_and_what_was_made_from_it_is_not_served() {
 fn what_was_made_from_a_disowned_result_says_so() {
     let scene = chain();
     let prep = key(&scene, "prep");
-    Store::open(&scene.path("cache"), StoreOptions::default()).unwrap().disown(&prep).unwrap();
+    Store::open(&scene.path("cache"), StoreOptions::default()).unwrap().disown(&prep, "doubtful").unwrap();
     let plan = scene.plumb("plan p.toml --json").exits(0).json();
     let states: BTreeMap<&str, &str> = plan["steps"]
         .as_array()

@@ -122,6 +122,7 @@ fn help_teaches_with_examples() {
           open         Print the path of an artifact in the cache
           export       Write a result with its provenance as a Workflow Run RO-Crate
           get          Copy an artifact out of the cache
+          cache        List, check, pin and collect what the cache holds
           setup        Fetch libtorch and build the worker that trains; says what and how much first
           demo         Run the miniature: the whole mission on a tiny world, without a GPU or a download of
                        data
@@ -129,11 +130,14 @@ fn help_teaches_with_examples() {
           help         Print this message or the help of the given subcommand(s)
 
         Options:
-              --cache <DIR>  Folder of the cache [default: $XDG_CACHE_HOME/plumb or ~/.cache/plumb] [env:
-                             PLUMB_CACHE]
-              --paranoid     Read every source again instead of trusting unchanged size and times
-          -h, --help         Print help
-          -V, --version      Print version
+              --cache <DIR>     Folder of the cache [default: $XDG_CACHE_HOME/plumb or ~/.cache/plumb] [env:
+                                PLUMB_CACHE]
+              --paranoid        Read every source again instead of trusting unchanged size and times
+              --durable <BOOL>  Wait until results are on the disk; without, a power cut may lose results,
+                                but never gives wrong ones [env: PLUMB_DURABLE] [default: true] [possible
+                                values: true, false]
+          -h, --help            Print help
+          -V, --version         Print version
 
         Examples:
           plumb demo                              the whole mission in miniature, in minutes, without a GPU
@@ -170,6 +174,9 @@ fn help_teaches_with_examples() {
               --cache <DIR>      Folder of the cache [default: $XDG_CACHE_HOME/plumb or ~/.cache/plumb]
                                  [env: PLUMB_CACHE]
               --paranoid         Read every source again instead of trusting unchanged size and times
+              --durable <BOOL>   Wait until results are on the disk; without, a power cut may lose results,
+                                 but never gives wrong ones [env: PLUMB_DURABLE] [default: true] [possible
+                                 values: true, false]
           -h, --help             Print help
 
         Pipeline:

@@ -1,0 +1,224 @@
+//! Disowned results: marks that keep a result, and what was made from it, from being found. Nothing is deleted: history
+//! and `why` still see it. A mark names the result of an action and not the action alone, so that another result of it
+//! is free, and the mark is lifted once the action has been run again and made the same bytes.
+//!
+//! `disowned/ACTION` is the line `plumb-disowned 1`, then a line `RESULT REASON` for each disowned result.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use crate::files::{self, Durability};
+use crate::records::read_if_there;
+use crate::store::{Store, lock};
+use crate::{ActionKey, ActionRecord, CacheError, Digest, FileStamp, Realisation, RecipeKey};
+
+const HEADER: &str = "plumb-disowned 1\n";
+
+/// A result that somebody has disowned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Disowned {
+    /// The action that made it.
+    pub action: ActionKey,
+    /// `ActionRecord::result_digest` of its record.
+    pub result: Digest,
+    /// In the words of who did it.
+    pub reason: String,
+}
+
+/// The marks as they were when the folder was last read, and what they mean for records that were looked at.
+#[derive(Debug, Default)]
+pub(crate) struct Marks {
+    /// The folder's stamp; `None` where there was no folder, or it was too young to be told from a later state.
+    stamp: Option<FileStamp>,
+    all: BTreeMap<(ActionKey, Digest), String>,
+    /// The disowned result that a record stands on, or that it stands on none.
+    known: Mutex<BTreeMap<Place, Option<Disowned>>>,
+}
+
+/// A result as one recipe sees it: its ancestry depends on the recipe.
+type Place = (RecipeKey, ActionKey, Digest);
+
+impl Store {
+    /// Disowns the present result of an action; `None` where it has none.
+    pub fn disown(&self, key: &ActionKey, reason: &str) -> Result<Option<Disowned>, CacheError> {
+        self.must_write("disowning a result")?;
+        let Some(record) = self.record(key)? else { return Ok(None) };
+        let mut marks = self.marks_of(key)?;
+        let result = record.result_digest();
+        marks.insert(result, reason.replace(['\n', '\r'], " "));
+        self.write_marks(key, &marks)?;
+        Ok(Some(Disowned { action: *key, result, reason: marks.remove(&result).unwrap_or_default() }))
+    }
+
+    /// Takes back every mark on the results of an action; says whether there was one.
+    pub fn own(&self, key: &ActionKey) -> Result<bool, CacheError> {
+        self.must_write("owning a result")?;
+        let path = self.inner.layout.disowned(key);
+        match fs::remove_file(&path) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(source) => Err(CacheError::writing("removing", &path, source)),
+        }
+    }
+
+    /// Whether any result is disowned: if none is, no ancestry has to be looked at.
+    pub fn any_disowned(&self) -> Result<bool, CacheError> {
+        Ok(!self.marks()?.all.is_empty())
+    }
+
+    /// The mark on the present result of an action, if it has one.
+    pub fn mark_on(&self, key: &ActionKey) -> Result<Option<Disowned>, CacheError> {
+        let marks = self.marks()?;
+        if marks.all.is_empty() {
+            return Ok(None);
+        }
+        Ok(self.record(key)?.and_then(|record| marks.of(*key, record.result_digest())))
+    }
+
+    /// Whether this result, present or past, is disowned.
+    pub fn is_disowned(&self, made: &Realisation) -> Result<bool, CacheError> {
+        Ok(self.marks()?.of(made.action, made.result).is_some())
+    }
+
+    /// The disowned result that this one is or was made from, directly or not.
+    pub fn disowned(&self, record: &ActionRecord) -> Result<Option<Disowned>, CacheError> {
+        let marks = self.marks()?;
+        if marks.all.is_empty() {
+            return Ok(None);
+        }
+        self.follow(&marks, record)
+    }
+
+    /// Every mark.
+    pub fn all_disowned(&self) -> Result<Vec<Disowned>, CacheError> {
+        let marks = self.marks()?;
+        let mark = |((action, result), reason): (&(ActionKey, Digest), &String)| Disowned {
+            action: *action,
+            result: *result,
+            reason: reason.clone(),
+        };
+        Ok(marks.all.iter().map(mark).collect())
+    }
+
+    /// Whether the mark is on this very result: what an action key finds was made from these very inputs, so where they
+    /// came from does not matter.
+    pub(crate) fn bears_a_mark(&self, record: &ActionRecord) -> Result<bool, CacheError> {
+        let marks = self.marks()?;
+        Ok(!marks.all.is_empty() && marks.of(record.action, record.result_digest()).is_some())
+    }
+
+    /// The action has made this result once more: it may be used.
+    pub(crate) fn lift_mark(&self, record: &ActionRecord) -> Result<(), CacheError> {
+        let mut marks = self.marks_of(&record.action)?;
+        match marks.remove(&record.result_digest()) {
+            Some(_) if marks.is_empty() => self.own(&record.action).map(|_| ()),
+            Some(_) => self.write_marks(&record.action, &marks),
+            None => Ok(()),
+        }
+    }
+
+    /// Walks up the ancestry once for every record; a walk that meets no mark clears all it has seen.
+    fn follow(&self, marks: &Marks, record: &ActionRecord) -> Result<Option<Disowned>, CacheError> {
+        let start: Place = (record.recipe, record.action, record.result_digest());
+        let mut seen: BTreeMap<Place, Option<Place>> = BTreeMap::from([(start, None)]);
+        let mut waiting = vec![start];
+        while let Some(here) = waiting.pop() {
+            let (recipe, action, result) = here;
+            let known = lock(&marks.known).get(&here).cloned();
+            match marks.of(action, result).map(Some).or(known) {
+                Some(Some(mark)) => {
+                    let path = std::iter::successors(Some(here), |place| seen.get(place).copied().flatten());
+                    lock(&marks.known).extend(path.map(|place| (place, Some(mark.clone()))));
+                    return Ok(Some(mark));
+                }
+                Some(None) => continue,
+                None => {}
+            }
+            let above = match here == start {
+                true => record.ancestry.clone(),
+                false => self.realised(&recipe, &action, &result)?.map(|above| above.ancestry).unwrap_or_default(),
+            };
+            for (recipe, made) in above {
+                let next = (recipe, made.action, made.result);
+                seen.entry(next).or_insert_with(|| {
+                    waiting.push(next);
+                    Some(here)
+                });
+            }
+        }
+        lock(&marks.known).extend(seen.into_keys().map(|place| (place, None)));
+        Ok(None)
+    }
+
+    fn realised(
+        &self,
+        recipe: &RecipeKey,
+        action: &ActionKey,
+        result: &Digest,
+    ) -> Result<Option<ActionRecord>, CacheError> {
+        let record = self.lineage(recipe, action)?;
+        Ok(record.filter(|record| record.result_digest() == *result))
+    }
+
+    /// One `stat` while the folder does not change.
+    fn marks(&self) -> Result<Arc<Marks>, CacheError> {
+        let folder = self.inner.layout.folder("disowned");
+        let stamp = fs::metadata(&folder).ok().map(|metadata| FileStamp::of(&metadata));
+        let mut held = lock(&self.inner.disowned);
+        let Some(stamp) = stamp else { return Ok(Arc::default()) };
+        if held.stamp != Some(stamp) {
+            // Stamped before it is read: a mark that comes meanwhile makes the folder another one.
+            let stamp = (!stamp.is_young()).then_some(stamp);
+            let all = read_folder(&folder)?;
+            if stamp.is_some() || held.all != all {
+                *held = Arc::new(Marks { stamp, all, known: Mutex::default() });
+            }
+        }
+        Ok(Arc::clone(&held))
+    }
+
+    fn marks_of(&self, key: &ActionKey) -> Result<BTreeMap<Digest, String>, CacheError> {
+        Ok(read_if_there(&self.inner.layout.disowned(key))?.map(|bytes| parse(&bytes)).unwrap_or_default())
+    }
+
+    fn write_marks(&self, key: &ActionKey, marks: &BTreeMap<Digest, String>) -> Result<(), CacheError> {
+        let path = self.inner.layout.disowned(key);
+        let lines: String = marks.iter().map(|(result, reason)| format!("{result} {reason}\n")).collect();
+        let temp = self.session("disowning a result")?.fresh();
+        let written = files::write_through(&temp, format!("{HEADER}{lines}").as_bytes(), Durability::Disk);
+        let placed = written.and_then(|()| files::make_parent(&path)).and_then(|()| fs::rename(&temp, &path));
+        placed.map_err(|source| CacheError::writing("writing", &path, source))
+    }
+}
+
+impl Marks {
+    fn of(&self, action: ActionKey, result: Digest) -> Option<Disowned> {
+        let reason = self.all.get(&(action, result))?.clone();
+        Some(Disowned { action, result, reason })
+    }
+}
+
+fn read_folder(folder: &Path) -> Result<BTreeMap<(ActionKey, Digest), String>, CacheError> {
+    let failed = |source| CacheError::system("listing", folder, source);
+    let mut all = BTreeMap::new();
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let Some(action) = entry.file_name().to_str().and_then(|name| name.parse::<ActionKey>().ok()) else { continue };
+        let marks = read_if_there(&entry.path())?.map(|bytes| parse(&bytes)).unwrap_or_default();
+        all.extend(marks.into_iter().map(|(result, reason)| ((action, result), reason)));
+    }
+    Ok(all)
+}
+
+/// A line that does not read marks nothing.
+fn parse(bytes: &[u8]) -> BTreeMap<Digest, String> {
+    let text = String::from_utf8_lossy(bytes);
+    let body = text.strip_prefix(HEADER).unwrap_or_default();
+    let mark = |line: &str| {
+        let (result, reason) = line.split_once(' ')?;
+        Some((result.parse().ok()?, reason.to_owned()))
+    };
+    body.lines().filter_map(mark).collect()
+}

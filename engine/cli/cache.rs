@@ -1,0 +1,66 @@
+//! `plumb cache`: what the cache holds, whether it is whole, and what need not be in it.
+
+mod gc;
+mod ls;
+mod pin;
+mod stats;
+mod target;
+mod verify;
+
+use clap::{Args, Subcommand};
+
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::trouble::Trouble;
+
+/// Shown below the help of `plumb cache`.
+pub const EXAMPLES: &str = "\
+Examples:
+  plumb cache ls --sort size              the results, the largest first
+  plumb cache stats                       what the bytes are, and what the cache has saved
+  plumb cache gc --max-size 200GiB -n     what would go, and what it would cost to make again
+  plumb cache pin r-align.toml verdict    never to be collected
+  plumb cache verify                      read every byte again
+
+A result is named by its pipeline file and step, or by the first digits of its key, as `ls` prints them.";
+
+/// `plumb cache`.
+#[derive(Debug, Clone, Args)]
+pub struct CacheArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: CacheCommand,
+}
+
+/// What can be done with a cache.
+#[derive(Debug, Clone, Subcommand)]
+pub enum CacheCommand {
+    /// List the results: which step, how large, how old, at what cost, by whom
+    #[command(after_help = ls::EXAMPLES)]
+    Ls(ls::LsArgs),
+    /// Say what the bytes are, what is shared, what hits have saved, and how files get out
+    Stats(stats::StatsArgs),
+    /// Hash every blob again and read every record; drop what is not whole any more
+    #[command(after_help = verify::NOTES)]
+    Verify(verify::VerifyArgs),
+    /// Keep results from ever being collected
+    #[command(after_help = pin::EXAMPLES)]
+    Pin(pin::PinArgs),
+    /// Let pinned results be collected again
+    Unpin(pin::UnpinArgs),
+    /// Take away what nobody can ask for any more, and results down to a size
+    #[command(after_help = gc::NOTES)]
+    Gc(gc::GcArgs),
+}
+
+/// Runs the command.
+pub fn run(context: &Context, args: &CacheArgs) -> Result<Exit, Trouble> {
+    match &args.command {
+        CacheCommand::Ls(args) => ls::run(context, args),
+        CacheCommand::Stats(args) => stats::run(context, args),
+        CacheCommand::Verify(args) => verify::run(context, args),
+        CacheCommand::Pin(args) => pin::pin(context, args),
+        CacheCommand::Unpin(args) => pin::unpin(context, args),
+        CacheCommand::Gc(args) => gc::run(context, args),
+    }
+}

@@ -1,0 +1,100 @@
+//! Which results a command is about: a pipeline file and steps, or the first digits of keys.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use plumb_cache::{ActionKey, Store};
+use plumb_engine::plan::{self, PlanOptions};
+
+use crate::args::Pipeline;
+use crate::context::Context;
+use crate::trouble::Trouble;
+
+/// Fewer digits of a key are too easily those of another.
+const DIGITS: usize = 4;
+
+/// Results by step or by key.
+#[derive(Debug, Clone, Args)]
+pub struct Targets {
+    /// A pipeline file and its steps [default: its goals], or the first digits of keys
+    #[arg(value_name = "FILE [STEP…] | KEY…", required = true)]
+    pub targets: Vec<String>,
+    /// Give a parameter of `[params]` another value
+    #[arg(long = "set", value_name = "NAME=VALUE", help_heading = "Pipeline")]
+    pub set: Vec<String>,
+    /// Keep only these values of an axis
+    #[arg(long = "axis", value_name = "AXIS=VALUES", help_heading = "Pipeline")]
+    pub axis: Vec<String>,
+    /// Apply `[profile.NAME]`
+    #[arg(long, value_name = "NAME", help_heading = "Pipeline")]
+    pub profile: Option<String>,
+    /// Results of this very code (see `plumb run --strict-code`)
+    #[arg(long, help_heading = "Pipeline")]
+    pub strict_code: bool,
+}
+
+/// A result that was asked for.
+pub struct Target {
+    /// The action that made it.
+    pub action: ActionKey,
+    /// The address of its step.
+    pub step: String,
+}
+
+impl Targets {
+    /// The results, each of which is in the cache.
+    pub fn resolve(&self, context: &Context, store: &Store) -> Result<Vec<Target>, Trouble> {
+        match self.targets.split_first() {
+            Some((file, steps)) if is_pipeline(file) => self.of_pipeline(context, store, file, steps),
+            _ => self.targets.iter().map(|prefix| by_prefix(store, prefix)).collect(),
+        }
+    }
+
+    fn of_pipeline(
+        &self,
+        context: &Context,
+        store: &Store,
+        file: &str,
+        steps: &[String],
+    ) -> Result<Vec<Target>, Trouble> {
+        let (set, axis, profile) = (self.set.clone(), self.axis.clone(), self.profile.clone());
+        let pipeline = Pipeline { file: PathBuf::from(file), set, axis, profile, strict_code: self.strict_code };
+        let graph = context.load(&pipeline, steps)?;
+        let plan = plan::plan(&graph, store, &PlanOptions::default())?;
+        let target = |id: &plumb_engine::graph::StepId| {
+            let step = graph.step(*id).address.to_string();
+            let record = plan.record_of(*id).ok_or_else(|| {
+                let hint = format!("make it with `plumb run {file} {step}`");
+                Trouble::failed(format!("`{step}` has no result in the cache"), hint)
+            })?;
+            Ok(Target { action: record.action, step })
+        };
+        graph.goals.iter().map(target).collect()
+    }
+}
+
+fn is_pipeline(text: &str) -> bool {
+    text.ends_with(".toml") || Path::new(text).is_file()
+}
+
+/// The one result whose key begins with these digits.
+pub fn by_prefix(store: &Store, prefix: &str) -> Result<Target, Trouble> {
+    let list = "`plumb cache ls` lists the keys";
+    if prefix.len() < DIGITS || !prefix.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        let message = format!("`{prefix}` is neither a pipeline file nor the first digits ({DIGITS} or more) of a key");
+        return Err(Trouble::usage(message, list));
+    }
+    let found = store.actions_by_prefix(&prefix.to_lowercase())?;
+    match found.as_slice() {
+        [] => Err(Trouble::usage(format!("no result has a key that begins with `{prefix}`"), list)),
+        [action] => {
+            let step = store.record(action)?.map_or_else(|| action.short(), |record| record.step);
+            Ok(Target { action: *action, step })
+        }
+        several => {
+            let keys: Vec<String> = several.iter().take(5).map(|key| format!("`{}`", key.short())).collect();
+            let message = format!("{} results have keys that begin with `{prefix}`", several.len());
+            Err(Trouble::usage(message, format!("type more digits: {}", keys.join(", "))))
+        }
+    }
+}
