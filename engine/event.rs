@@ -109,6 +109,16 @@ pub enum Cause {
     Fresh,
 }
 
+/// Why an axis of replicates grows no further.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stopped {
+    /// Every interval is narrower than the rule asks.
+    Narrow,
+    /// There are as many as there may be.
+    Most,
+}
+
 /// What is told while a run goes on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "what", rename_all = "kebab-case")]
@@ -222,6 +232,23 @@ pub enum Event {
     Warning {
         /// The sentence.
         message: String,
+    },
+    /// How far an axis of replicates has grown, and why it grows no further.
+    Grown {
+        /// The axis.
+        axis: String,
+        /// Its replicates now.
+        count: usize,
+        /// Its replicates at most.
+        most: usize,
+        /// The rule, as `width(score.f_score) < 0.02`.
+        rule: String,
+        /// Why it stopped; `None` while it may grow.
+        stopped: Option<Stopped>,
+        /// The branch whose interval is the widest, once it stopped.
+        branch: Option<String>,
+        /// How wide that interval is.
+        width: Option<f64>,
     },
     /// A result was copied out of the cache.
     Published {

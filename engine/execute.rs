@@ -52,6 +52,8 @@ pub struct RunOptions {
     pub keep_going: bool,
     /// Stops the run.
     pub stop: Stop,
+    /// What is known before the run and belongs into its history: told right after the plan.
+    pub notes: Vec<Event>,
     /// What was typed, for the history.
     pub command: Vec<String>,
     /// The program that runs the kinds of the house with `__step`; `None` is this one.
@@ -68,6 +70,7 @@ impl Default for RunOptions {
             gpus: slots::visible_gpus(),
             keep_going: false,
             stop: Stop::default(),
+            notes: Vec::new(),
             command: Vec::new(),
             own_program: None,
             executor: Arc::new(local::Local::default()),
@@ -208,6 +211,7 @@ pub async fn run(
         saved: Duration::ZERO,
     };
     tell_plan(graph, &plan, &mut teller);
+    options.notes.iter().for_each(|note| teller.tell(note));
     let mut planning = options.plan.clone();
     for round in 1.. {
         summary.records.extend(plan.steps.iter().filter_map(|step| Some((step.id, plan.record_of(step.id)?.clone()))));

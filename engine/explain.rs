@@ -138,8 +138,13 @@ fn input_causes(graph: &Graph, step: &Step, (before, now): (&Value, &Value)) -> 
             _ if old == new => {}
             (Value::Null, _, _) => causes.push(Cause::InputAdded { name }),
             (_, Value::Null, _) => causes.push(Cause::InputRemoved { name }),
-            (Value::List(old), Value::List(new), Some(Input::Gathered { branches, .. })) => {
-                causes.extend(branch_causes(graph, &name, branches, old, new));
+            (_, _, Some(Input::Gathered { branches, .. })) if gathered(old).is_some() && gathered(new).is_some() => {
+                let rules = rule_causes(field(old, "adaptive"), field(new, "adaptive"));
+                let (old, new) = (gathered(old).unwrap_or_default(), gathered(new).unwrap_or_default());
+                if old != new || rules.is_empty() {
+                    causes.extend(branch_causes(graph, &name, branches, old, new));
+                }
+                causes.extend(rules);
             }
             (_, _, Some(Input::One(reference))) => causes.push(input_cause(graph, name, reference, (old, new))),
             _ => causes.push(Cause::Input { from: name.clone(), name }),
@@ -156,6 +161,25 @@ fn input_cause(graph: &Graph, name: String, reference: &Reference, (old, new): (
             Cause::Source { name: graph.source(*source).name.clone(), before: identity(old), now: identity(new) }
         }
     }
+}
+
+/// The branches of a gather, whether or not a rule stands beside them.
+fn gathered(input: &Value) -> Option<&[Value]> {
+    match input {
+        Value::List(branches) => Some(branches),
+        Value::Map(fields) => fields.get("branches").and_then(gathered),
+        _ => None,
+    }
+}
+
+/// A changed rule of an axis that grows, told as the line of the file that changed.
+fn rule_causes(before: &Value, now: &Value) -> Vec<Cause> {
+    let rule = |value: &Value| if *value == Value::Null { None } else { Some(text(value).to_string()) };
+    let changed = |axis: String| {
+        let (before, now) = (rule(field(before, &axis)), rule(field(now, &axis)));
+        (before != now).then(|| Cause::Parameter { name: format!("axes.{axis}.until"), before, now })
+    };
+    names(before, now).into_iter().filter_map(changed).collect()
 }
 
 /// What happened to the branches of a gather: added, removed, other content. A changed order or baseline mark alone

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::canonical::Value;
 use crate::diagnostic::Diagnostic;
+use crate::growth::Growing;
 use crate::settings::RunSettings;
 use crate::source::{Include, Place};
 use crate::stage::{Class, Kind, Registry};
@@ -137,6 +138,8 @@ pub enum Input {
         branches: Vec<GatheredBranch>,
         /// Whether a failed branch is marked (`missing = "mark"`) rather than failing the gather.
         mark_missing: bool,
+        /// Of the gathered axes those that grow until a rule says enough, with the rule: part of what the table means.
+        adaptive: BTreeMap<String, String>,
     },
 }
 
@@ -213,6 +216,10 @@ pub struct Graph {
     pub publish: Vec<Publication>,
     /// What the plans leave out.
     pub skips: Vec<Skip>,
+    /// The axes whose values are replicates of one another.
+    pub replicates: Vec<String>,
+    /// The axis of replicates that grows, where one does.
+    pub growing: Option<Growing>,
     /// What is probably a slip and stops nothing.
     pub warnings: Vec<Diagnostic>,
 }

@@ -23,6 +23,9 @@ pub struct Branch {
     pub baseline: bool,
     /// The artifact; `None` where the branch failed and the gather says `missing = "mark"`.
     pub path: Option<PathBuf>,
+    /// Axes whose branches were added until a rule said enough, with the rule: a table made of them must say so.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub adaptive: BTreeMap<String, String>,
 }
 
 /// One input as the runner laid it out.

@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use plumb_cache::{ActionKey, Artifact, RecipeKey};
 
 use crate::canonical::Value;
-use crate::graph::{Input, Reference, Step};
+use crate::graph::{GatheredBranch, Input, Reference, Step};
 use crate::stage::{Class, Declaration};
 
 /// Number of the documents' layout.
@@ -177,25 +177,36 @@ fn inputs(step: &Step, mut of: impl FnMut(&Reference) -> Value) -> Value {
     for (name, input) in &step.inputs {
         let value = match input {
             Input::One(reference) => of(reference),
-            Input::Gathered { branches, .. } => Value::List(
-                branches
-                    .iter()
-                    .map(|branch| {
-                        let labels =
-                            branch.labels.iter().map(|(axis, label)| (axis.clone(), Value::Text(label.clone())));
-                        Value::Map(BTreeMap::from([
-                            ("baseline".into(), Value::Bool(branch.baseline)),
-                            ("from".into(), of(&branch.reference)),
-                            ("labels".into(), Value::Map(labels.collect())),
-                            ("stage".into(), Value::Text(branch.stage.clone())),
-                        ]))
-                    })
-                    .collect(),
-            ),
+            Input::Gathered { branches, adaptive, .. } => {
+                gathered(branches.iter().map(|one| gathered_branch(one, of(&one.reference))).collect(), adaptive)
+            }
         };
         named.insert(name.clone(), value);
     }
     Value::Map(named)
+}
+
+fn gathered_branch(branch: &GatheredBranch, from: Value) -> Value {
+    let labels = branch.labels.iter().map(|(axis, label)| (axis.clone(), Value::Text(label.clone())));
+    Value::Map(BTreeMap::from([
+        ("baseline".into(), Value::Bool(branch.baseline)),
+        ("from".into(), from),
+        ("labels".into(), Value::Map(labels.collect())),
+        ("stage".into(), Value::Text(branch.stage.clone())),
+    ]))
+}
+
+/// How the number of branches came about is part of what a table of them means: with a rule that added replicates, the
+/// rule stands beside them.
+fn gathered(branches: Vec<Value>, adaptive: &BTreeMap<String, String>) -> Value {
+    if adaptive.is_empty() {
+        return Value::List(branches);
+    }
+    let rules = adaptive.iter().map(|(axis, rule)| (axis.clone(), Value::Text(rule.clone())));
+    Value::Map(BTreeMap::from([
+        ("adaptive".into(), Value::Map(rules.collect())),
+        ("branches".into(), Value::List(branches)),
+    ]))
 }
 
 #[cfg(test)]

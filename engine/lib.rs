@@ -12,6 +12,7 @@ pub mod event;
 pub mod execute;
 pub mod explain;
 pub mod graph;
+pub mod growth;
 pub mod history;
 pub mod io;
 pub mod key;

@@ -15,6 +15,7 @@ mod settings;
 mod sources;
 mod table;
 mod typing;
+mod until;
 mod with;
 
 #[cfg(test)]
@@ -33,8 +34,10 @@ use self::document::Document;
 use self::goals::Goals;
 use self::select::{AxisFilter, Index};
 use self::table::{Complaints, Text};
+use self::until::Until;
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::graph::{Graph, Input, Publication, Reference, Source, SourceId, Step, StepId};
+use crate::growth::{self, Growing};
 use crate::stage::Registry;
 
 /// What the command line asks of a pipeline.
@@ -46,6 +49,8 @@ pub struct Selection {
     pub set: Vec<(String, String)>,
     /// `--axis AXIS=LABEL`: which goal steps are built. Never shrinks a gather.
     pub axis: Vec<String>,
+    /// How many replicates an axis with `until` has by now; none means as many as it begins with.
+    pub grown: Option<usize>,
     /// Steps or branch addresses; empty for the pipeline's own goals.
     pub steps: Vec<String>,
     /// `--from STEP`: only goals that depend on these, and nothing that stands before them runs.
@@ -107,6 +112,7 @@ fn build<'t>(
         check_names(&document, &resolved, complaints);
         return None;
     }
+    let growing = growing(&document, &resolved, complaints);
     let folder = folder(file);
     let index = Index::new(&steps, &document.plans.skips);
     let Goals { goals, from } = goals::choose(&steps, &index, &document, selection, &filter?, complaints);
@@ -124,10 +130,43 @@ fn build<'t>(
         goals,
         from,
         publish,
+        replicates: replicates(&document),
+        growing,
         skips: document.plans.skips.clone(),
         warnings: Vec::new(),
     };
     (!complaints.any_errors()).then_some(graph)
+}
+
+fn replicates(document: &Document<'_>) -> Vec<String> {
+    let axes = document.axes.iter().filter(|axis| axis.replicate);
+    axes.map(|axis| axis.name.get_ref().to_string()).collect()
+}
+
+/// The axis that grows, and the stages that may measure its metric.
+fn growing(document: &Document<'_>, resolved: &resolve::Resolved<'_>, complaints: &mut Complaints) -> Option<Growing> {
+    let (index, axis, growth) =
+        document.axes.iter().enumerate().find_map(|(index, axis)| Some((index, axis, axis.growth.as_ref()?)))?;
+    let Until { stage, span, .. } = growth.until.clone();
+    let writes = |one: &&resolve::Stage<'_>| {
+        one.axes.holds(index) && one.outputs.iter().any(|output| growth::is_metrics(&output.file))
+    };
+    let name = |one: &resolve::Stage<'_>| one.text.name.get_ref().to_string();
+    let measuring: Vec<String> = resolved.stages.iter().filter(writes).map(name).collect();
+    let stages: Vec<String> =
+        measuring.iter().filter(|one| stage.as_ref().is_none_or(|stage| stage == *one)).cloned().collect();
+    let axis = axis.name.get_ref().to_string();
+    if stages.is_empty() {
+        let what = stage.as_ref().map_or_else(|| "no stage".into(), |stage| format!("`{stage}` is no stage that"));
+        let message = format!("{what} sees `{axis}` and has an output `{}`", growth::METRICS);
+        let wanted = stage.as_deref().unwrap_or_default();
+        let hint = crate::nearest::hint("stages that do", wanted, measuring.iter().map(String::as_str));
+        complaints.add(Diagnostic::at(span, message).hint(hint));
+        return None;
+    }
+    let rule = growth.rule(&axis);
+    let count = document.axes[index].choices.len();
+    Some(Growing { rule, count, stages, state: growth::State::Open })
 }
 
 /// The pipeline's folder, absolute.

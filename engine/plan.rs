@@ -206,7 +206,7 @@ pub fn took(record: &ActionRecord) -> Duration {
 pub(crate) fn references(input: &Input) -> impl Iterator<Item = (&Reference, bool)> {
     let (one, many, mark) = match input {
         Input::One(reference) => (Some(reference), &[][..], false),
-        Input::Gathered { branches, mark_missing } => (None, branches.as_slice(), *mark_missing),
+        Input::Gathered { branches, mark_missing, .. } => (None, branches.as_slice(), *mark_missing),
     };
     one.into_iter().chain(many.iter().map(|branch| &branch.reference)).map(move |reference| (reference, mark))
 }

@@ -1,6 +1,7 @@
 //! Comparisons and correlations over branches and seeds.
 
 pub mod arms;
+pub mod beside;
 pub mod bootstrap;
 pub mod compare;
 pub mod correlate;

@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::cache::{self, CacheArgs};
 use crate::choice::Choice;
+use crate::compare::{self, CompareArgs};
 use crate::lock::{self, LockArgs};
 
 const EXAMPLES: &str = "\
@@ -64,6 +65,9 @@ pub enum Command {
     /// Run a step again and compare it with its result in the cache
     #[command(after_help = crate::verify::EXAMPLES)]
     Verify(crate::verify::VerifyArgs),
+    /// Set two branches, or all against the baseline, side by side: parameters, metrics, intervals
+    #[command(after_help = compare::EXAMPLES)]
+    Compare(CompareArgs),
     /// Show per stage what is done and what is missing, and the metrics so far
     Status(StatusArgs),
     /// List the stage kinds, or show one kind's inputs, outputs and parameters

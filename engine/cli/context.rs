@@ -6,10 +6,12 @@ use std::sync::{Mutex, PoisonError};
 use plumb_cache::{Store, StoreOptions};
 use plumb_engine::diagnostic::Diagnostics;
 use plumb_engine::graph::{Graph, StepId};
+use plumb_engine::growth;
 use plumb_engine::pipeline::{self, Selection};
 use plumb_engine::plan::{self, Plan, PlanOptions};
 use plumb_engine::source::Tell;
 use plumb_engine::stage::Registry;
+use plumb_stages::stats::intervals::width_over_seeds;
 
 use crate::args::{Pipeline, Place};
 use crate::choice::Choice;
@@ -51,13 +53,11 @@ impl Context {
             set: pipeline.set.iter().map(|text| setting(text)).collect::<Result<_, _>>()?,
             axis: pipeline.axis.clone(),
             profile: pipeline.profile.clone(),
+            grown: None,
         };
-        let mut graph = pipeline::load(&pipeline.file, &self.registry, &selection)?;
+        let graph = self.grown(pipeline, &selection)?;
         for warning in &graph.warnings {
             self.printer.note(&warning.render());
-        }
-        if pipeline.strict_code {
-            graph.count_code(&self.registry);
         }
         Ok(graph)
     }
@@ -69,6 +69,23 @@ impl Context {
             found.extend(pipeline::select(graph, selector).map_err(Diagnostics::from)?);
         }
         Ok(found)
+    }
+
+    /// The graph of a selection. An axis that grows has the replicates that the results in the cache ask for.
+    fn grown(&self, pipeline: &Pipeline, selection: &Selection) -> Result<Graph, Trouble> {
+        let instantiate = |selection: &Selection| -> Result<Graph, Trouble> {
+            let mut graph = pipeline::load(&pipeline.file, &self.registry, selection)?;
+            if pipeline.strict_code {
+                graph.count_code(&self.registry);
+            }
+            Ok(graph)
+        };
+        let graph = instantiate(selection)?;
+        if graph.growing.is_none() {
+            return Ok(graph);
+        }
+        let again = |count| instantiate(&Selection { grown: Some(count), ..selection.clone() });
+        growth::settle(graph, again, &self.store()?, width_over_seeds)
     }
 
     /// The same with every step as a goal.

@@ -9,6 +9,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use plumb_engine::clock::Stopwatch;
 use plumb_engine::event::Event;
 use plumb_engine::explain;
+use plumb_engine::growth;
 use plumb_engine::protocol::StepEvent;
 
 use crate::meter::Meter;
@@ -105,6 +106,7 @@ impl Display {
                 self.line(Tone::Faint, "skipped", step, &because);
             }
             Event::Warning { message } => self.printer.warning(message),
+            Event::Grown { .. } => self.grown(event),
             Event::Published { output, path } => self.line(Tone::Good, "wrote", output, &format!("to {path}")),
             Event::Done { .. } => self.close(),
         }
@@ -117,6 +119,12 @@ impl Display {
         fetches.chain(running).for_each(|bar| bar.finish_and_clear());
         if let Some(bars) = self.bars.take() {
             bars.total.finish_and_clear();
+        }
+    }
+
+    fn grown(&self, event: &Event) {
+        if let Some((axis, told)) = growth::sentence(event).as_deref().and_then(|told| told.split_once(": ")) {
+            self.line(Tone::Strong, "grow", axis, told);
         }
     }
 

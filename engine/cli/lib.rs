@@ -36,12 +36,14 @@ pub mod args;
 pub mod artifact;
 pub mod cache;
 pub mod choice;
+pub mod compare;
 pub mod context;
 pub mod demo;
 pub mod display;
 pub mod drawing;
 pub mod exit;
 pub mod export;
+pub mod growth;
 pub mod lock;
 pub mod log;
 pub mod meter;
@@ -106,6 +108,7 @@ fn dispatch(context: &Context, command: &Command) -> Result<Exit, Trouble> {
         Command::Verify(args) => verify::run(context, args),
         Command::Export(args) => export::run(context, args),
         Command::Why(args) => why::run(context, args),
+        Command::Compare(args) => compare::run(context, args),
         Command::Status(args) => status::run(context, args),
         Command::Show(args) => show::run(context, args),
         Command::Graph(args) => draw(context, args),

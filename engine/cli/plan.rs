@@ -4,7 +4,7 @@ mod stages;
 
 use plumb_engine::budget::Fit;
 use plumb_engine::estimate::{Estimate, Forecast, Total};
-use plumb_engine::event::Cause;
+use plumb_engine::event::{Cause, Event};
 use plumb_engine::graph::{Graph, StepId};
 use plumb_engine::plan::{self, Plan, State};
 use serde::Serialize;
@@ -14,6 +14,7 @@ use crate::allowance::Allowance;
 use crate::args::PlanArgs;
 use crate::context::Context;
 use crate::exit::Exit;
+use crate::growth;
 use crate::paint::Tone;
 use crate::summary;
 use crate::table::{Cell, Table};
@@ -35,6 +36,8 @@ struct Report<'a> {
     estimate: Total,
     stages: Vec<Stage<'a>>,
     budget: Option<&'a Allowance>,
+    /// An axis of replicates that grows.
+    growing: Option<Event>,
     steps: Vec<Line>,
 }
 
@@ -67,6 +70,7 @@ pub fn run(context: &Context, args: &PlanArgs) -> Result<Exit, Trouble> {
     print_steps(context, &graph, &plan, args.verbose);
     context.printer.table(&stages::table(&stages::of(&graph, &plan, &forecast)));
     context.printer.data(&format!("\n{}", stages::sum(&plan, fit)));
+    growth::line(&graph).into_iter().for_each(|line| context.printer.data(&line));
     if let Some(allowance) = &allowance {
         allowance.tell(context);
     }
@@ -90,6 +94,7 @@ fn report<'a>(graph: &'a Graph, plan: &Plan, forecast: &Forecast, budget: Option
         estimate: forecast.total(forecast.steps.keys()),
         stages: stages::of(graph, plan, forecast),
         budget,
+        growing: growth::event(graph),
         steps: plan.steps.iter().filter_map(|step| line(step.id)).collect(),
     }
 }

@@ -15,6 +15,7 @@ use crate::context::Context;
 use crate::demo;
 use crate::display::{Display, Manner};
 use crate::exit::Exit;
+use crate::growth::{self, Turn};
 use crate::printer::Printer;
 use crate::results;
 use crate::summary::Summary;
@@ -22,26 +23,45 @@ use crate::trouble::{self, Trouble};
 
 /// Runs the command.
 pub fn run(context: &Context, args: &RunArgs) -> Result<Exit, Trouble> {
-    let (mut graph, plan) = args.choice.load(context, &args.pipeline)?;
     let manner = match (args.form.json, args.verbose) {
         (true, _) => Manner::Json,
         (false, true) => Manner::Verbose,
         (false, false) => Manner::People,
     };
-    let mut options = RunOptions { plan, keep_going: args.keep_going, ..RunOptions::default() };
-    options.jobs = args.jobs.map_or(options.jobs, usize::from);
-    if args.allowance.budget.is_some() {
-        let store = context.store()?;
-        let plan = context.plan(&graph, &store, &options.plan)?;
-        let forecast = Forecast::of(&graph, &plan, &store)?;
-        let fit = Fit { graph: &graph, plan: &plan, forecast: &forecast, jobs: options.jobs };
-        let command = format!("plumb run {} --budget …", args.pipeline.file.display());
-        if let Some(allowance) = args.allowance.apply(fit, &command)? {
-            allowance.tell(context);
-            trim(&mut graph, &plan, &allowance);
+    let mut choice = args.choice.clone();
+    let (mut measured, mut ended) = (None, None);
+    // Replicate by replicate where an axis grows: each turn makes what decides on the next one, the last the goals.
+    loop {
+        let (mut graph, plan) = choice.load(context, &args.pipeline)?;
+        let mut options = RunOptions { plan, keep_going: args.keep_going, ..RunOptions::default() };
+        options.jobs = args.jobs.map_or(options.jobs, usize::from);
+        let turn = growth::turn(&mut graph, measured, &options.plan.fresh, &context.printer)?;
+        let count = graph.growing.as_ref().map(|growing| growing.count);
+        if let (Some(exit), Turn::Goals) = (ended, turn)
+            && measured == count
+        {
+            return Ok(exit);
         }
+        options.notes.extend(growth::event(&graph));
+        if args.allowance.budget.is_some() {
+            let store = context.store()?;
+            let plan = context.plan(&graph, &store, &options.plan)?;
+            let forecast = Forecast::of(&graph, &plan, &store)?;
+            let fit = Fit { graph: &graph, plan: &plan, forecast: &forecast, jobs: options.jobs };
+            let command = format!("plumb run {} --budget …", args.pipeline.file.display());
+            if let Some(allowance) = args.allowance.apply(fit, &command)? {
+                allowance.tell(context);
+                trim(&mut graph, &plan, &allowance);
+            }
+        }
+        let exit = execute(context, &graph, manner, options, turn)?;
+        let again = turn == Turn::Measure || (!choice.fresh.is_empty() && graph.growing.is_some());
+        if exit != Exit::Done || !again {
+            return Ok(exit);
+        }
+        (measured, ended) = (count, (turn == Turn::Goals).then_some(exit));
+        choice.fresh.clear();
     }
-    execute(context, &graph, manner, options)
 }
 
 /// Leaves the goals that are there or fit, and every step that fits.
@@ -60,10 +80,10 @@ pub fn demo(context: &Context, args: &DemoArgs) -> Result<Exit, Trouble> {
         Pipeline { file, set: Vec::new(), axis: Vec::new(), profile: args.profile.clone(), strict_code: false };
     let graph = context.load(&pipeline, &[])?;
     let manner = if args.form.json { Manner::Json } else { Manner::People };
-    execute(context, &graph, manner, RunOptions::default())
+    execute(context, &graph, manner, RunOptions::default(), Turn::Goals)
 }
 
-fn execute(context: &Context, graph: &Graph, manner: Manner, options: RunOptions) -> Result<Exit, Trouble> {
+fn execute(context: &Context, graph: &Graph, manner: Manner, options: RunOptions, turn: Turn) -> Result<Exit, Trouble> {
     let store = context.store()?;
     let command = std::env::args().skip(1).collect();
     let options = RunOptions { command, ..options };
@@ -78,7 +98,7 @@ fn execute(context: &Context, graph: &Graph, manner: Manner, options: RunOptions
         told.tell(&context.printer);
     }
     let done = done?;
-    if manner != Manner::Json {
+    if manner != Manner::Json && turn == Turn::Goals {
         results::print(&context.printer, graph, &done.records, &store);
     }
     Ok(trouble::exit_of(done.class()))

@@ -29,13 +29,14 @@ impl Needs<'_> {
     }
 
     fn wanted(&self, input: &Input) -> Option<Wanted> {
-        let branches = match input {
+        let (branches, adaptive) = match input {
             Input::One(reference) => return self.origin(reference).map(Wanted::One),
-            Input::Gathered { branches, .. } => branches.iter(),
+            Input::Gathered { branches, adaptive, .. } => (branches.iter(), adaptive),
         };
         let branches = branches.map(|branch| {
             let (stage, labels) = (branch.stage.clone(), branch.labels.clone());
-            (Branch { stage, labels, baseline: branch.baseline, path: None }, self.origin(&branch.reference))
+            let (baseline, adaptive) = (branch.baseline, adaptive.clone());
+            (Branch { stage, labels, baseline, path: None, adaptive }, self.origin(&branch.reference))
         });
         Some(Wanted::Gathered(branches.collect()))
     }

@@ -66,7 +66,14 @@ fn step() -> Step {
         axes: Arc::default(),
         code: None,
         inputs: BTreeMap::from([
-            ("all".into(), Input::Gathered { branches: vec![branch(0, "0"), branch(1, "1")], mark_missing: true }),
+            (
+                "all".into(),
+                Input::Gathered {
+                    branches: vec![branch(0, "0"), branch(1, "1")],
+                    mark_missing: true,
+                    adaptive: BTreeMap::new(),
+                },
+            ),
             ("model".into(), Input::One(reference(2, Some("weights/final")))),
             ("raw".into(), Input::One(Reference::Source { source: SourceId(0), subpath: None })),
         ]),
@@ -146,7 +153,7 @@ fn names_and_manner_are_in_no_key() {
 
 #[test]
 fn each_thing_that_changes_a_result_is_in_both_keys() {
-    let changes: [fn(&mut Step); 8] = [
+    let changes: [fn(&mut Step); 9] = [
         |step| step.salt = Some("again".into()),
         |step| step.outputs[1].class = Class::Result,
         |step| step.outputs[1].name = "notes".into(),
@@ -159,6 +166,10 @@ fn each_thing_that_changes_a_result_is_in_both_keys() {
         |step| {
             let Some(Input::Gathered { branches, .. }) = step.inputs.get_mut("all") else { panic!() };
             branches[0].baseline = false;
+        },
+        |step| {
+            let Some(Input::Gathered { adaptive, .. }) = step.inputs.get_mut("all") else { panic!() };
+            adaptive.insert("seed".into(), "2 to 4, until width(f_score) < 0.02".into());
         },
         |step| drop(step.inputs.remove("raw")),
     ];

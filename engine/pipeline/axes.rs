@@ -9,7 +9,9 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::table::{self, Complaints, Fields, Item, Text};
+use super::until::{self, Until};
 use crate::diagnostic::Diagnostic;
+use crate::growth::Rule;
 
 /// More replicates than any study has: refused, so that a slip does not make a million steps.
 pub const MOST_REPLICATES: usize = 1000;
@@ -73,6 +75,27 @@ pub struct Axis<'t> {
     pub replicate: bool,
     /// Its values.
     pub choices: Vec<Choice<'t>>,
+    /// When more replicates are made.
+    pub growth: Option<Growth>,
+}
+
+/// `until` and `max` of an axis of replicates.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Growth {
+    /// When it stops.
+    pub until: Until,
+    /// Replicates to begin with.
+    pub first: usize,
+    /// Replicates at most.
+    pub most: usize,
+}
+
+impl Growth {
+    /// The same as the graph holds it.
+    pub fn rule(&self, axis: &str) -> Rule {
+        let Until { stage, metric, below, .. } = self.until.clone();
+        Rule { axis: axis.into(), stage, metric, below, first: self.first, most: self.most }
+    }
 }
 
 impl Axis<'_> {
@@ -112,14 +135,20 @@ pub fn label<'t>(value: &DeValue<'t>) -> Option<Cow<'t, str>> {
     }
 }
 
-/// One axis from its value under `[axes]` or in a profile.
-pub fn read<'t>(name: Text<'t>, item: Item<'t>, complaints: &mut Complaints) -> Option<Axis<'t>> {
+/// One axis from its value under `[axes]` or in a profile. An axis that grows has `grown` replicates, once that is
+/// known.
+pub fn read<'t>(name: Text<'t>, item: Item<'t>, grown: Option<usize>, complaints: &mut Complaints) -> Option<Axis<'t>> {
     table::check_name(&name, "axis", complaints);
     let span = item.span();
     let before = complaints.all.len();
-    let (replicate, choices) = match item.into_inner() {
-        DeValue::Table(fields) => (true, replicates(Spanned::new(span.clone(), fields), complaints)?),
-        DeValue::Array(items) => (false, items.into_iter().filter_map(|item| choice(item, complaints)).collect()),
+    let (replicate, growth, choices) = match item.into_inner() {
+        DeValue::Table(fields) => {
+            let (growth, choices) = replicates(Spanned::new(span.clone(), fields), grown, complaints)?;
+            (true, growth, choices)
+        }
+        DeValue::Array(items) => {
+            (false, None, items.into_iter().filter_map(|item| choice(item, complaints)).collect::<Vec<_>>())
+        }
         other => {
             let message = format!("axis `{}` must be a list, not {}", name.get_ref(), table::noun(&other));
             let hint = "write a list of values, or `{ replicate = 5 }`".to_string();
@@ -134,13 +163,18 @@ pub fn read<'t>(name: Text<'t>, item: Item<'t>, complaints: &mut Complaints) -> 
         return None;
     }
     refuse_repeated(&name, &choices, complaints);
-    Some(Axis { name, replicate, choices })
+    Some(Axis { name, replicate, choices, growth })
 }
 
-fn replicates<'t>(table: Spanned<DeTable<'t>>, complaints: &mut Complaints) -> Option<Vec<Choice<'t>>> {
+fn replicates<'t>(
+    table: Spanned<DeTable<'t>>,
+    grown: Option<usize>,
+    complaints: &mut Complaints,
+) -> Option<(Option<Growth>, Vec<Choice<'t>>)> {
     let mut fields = Fields::new(table);
     let span = fields.span.clone();
     let (count, first) = (fields.take("replicate"), fields.take("first"));
+    let (until, most) = (fields.text("until", complaints), fields.take("max"));
     fields.finish("replicate", complaints);
     let Some(count) = count else {
         complaints.add(
@@ -155,7 +189,42 @@ fn replicates<'t>(table: Spanned<DeTable<'t>>, complaints: &mut Complaints) -> O
         None => 0,
     };
     let index = |number: u64| usize::try_from(number).unwrap_or(MOST_REPLICATES);
-    Some(INTEGERS[index(first)..index(first + seeds)].iter().filter_map(|text| replicate(text, count.span())).collect())
+    let growth = growth(until, most, &count, index(seeds), MOST_REPLICATES - index(first), complaints);
+    let seeds = growth.as_ref().map_or(index(seeds), |growth| grown.unwrap_or(growth.first).min(growth.most));
+    let texts = &INTEGERS[index(first)..index(first) + seeds];
+    Some((growth, texts.iter().filter_map(|text| replicate(text, count.span())).collect()))
+}
+
+/// `until` and `max` go together, and an interval needs two replicates.
+fn growth(
+    until: Option<Text<'_>>,
+    most: Option<Item<'_>>,
+    count: &Item<'_>,
+    seeds: usize,
+    limit: usize,
+    complaints: &mut Complaints,
+) -> Option<Growth> {
+    let (until, most) = match (until, most) {
+        (None, None) => return None,
+        (Some(until), Some(most)) => (until, most),
+        (Some(until), None) => {
+            let hint = "add `max = 12`: replicates at most".to_string();
+            complaints.add(Diagnostic::at(until.span(), "`until` may never be reached").hint(hint));
+            return None;
+        }
+        (None, Some(most)) => {
+            let hint = "add `until = \"width(METRIC) < 0.02\"`: when more replicates are made".to_string();
+            complaints.add(Diagnostic::at(most.span(), "`max` without `until`").hint(hint));
+            return None;
+        }
+    };
+    if seeds < 2 {
+        complaints.error(count.span(), "an interval needs two replicates to begin with");
+    }
+    let least = seeds as u64 + 1;
+    let most = table::whole(&most, "`max`", least..(limit as u64 + 1).max(least + 1), complaints)?;
+    let until = until::read(&until, complaints)?;
+    Some(Growth { until, first: seeds, most: usize::try_from(most).unwrap_or(limit) })
 }
 
 fn replicate<'t>(text: &'static str, span: Range<usize>) -> Option<Choice<'t>> {

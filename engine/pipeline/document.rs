@@ -77,7 +77,7 @@ pub fn read<'t>(root: Spanned<DeTable<'t>>, selection: &'t Selection, complaints
     let (name, goal, publish) = header(&mut root, complaints);
     let profiles = Profiles::read(&mut root, selection, complaints);
     let (params, param_spans) = params(&mut root, &profiles, selection, complaints);
-    let axes = axes(&mut root, &profiles, complaints);
+    let axes = axes(&mut root, &profiles, selection.grown, complaints);
     let plans = plans::read(root.take("plan"), &axes, complaints);
     let sources = root
         .entries("source", complaints)
@@ -220,21 +220,30 @@ fn literal(value: &str) -> Item<'_> {
     DeValue::parse(value).ok().filter(finite).unwrap_or_else(|| Spanned::new(0..0, DeValue::String(value.into())))
 }
 
-fn axes<'t>(root: &mut Fields<'t>, profiles: &Profiles<'t>, complaints: &mut Complaints) -> Vec<Axis<'t>> {
+fn axes<'t>(
+    root: &mut Fields<'t>,
+    profiles: &Profiles<'t>,
+    grown: Option<usize>,
+    complaints: &mut Complaints,
+) -> Vec<Axis<'t>> {
     let entries = root.entries("axes", complaints);
     if let Some((name, _)) = entries.get(MOST_AXES) {
         complaints.error(name.span(), format!("more than {MOST_AXES} axes"));
     }
     let entries = entries.into_iter().take(MOST_AXES);
-    let mut axes: Vec<Axis<'_>> = entries.filter_map(|(name, item)| axes::read(name, item, complaints)).collect();
+    let mut axes: Vec<Axis<'_>> =
+        entries.filter_map(|(name, item)| axes::read(name, item, grown, complaints)).collect();
     for (index, (_, _, overrides)) in profiles.all.iter().enumerate() {
         for (name, item) in overrides {
             let Some(axis) = axes::expect(&axes, name.get_ref(), name.span(), complaints) else { continue };
-            let Some(read) = axes::read(name.clone(), item.clone(), complaints) else { continue };
+            let Some(read) = axes::read(name.clone(), item.clone(), grown, complaints) else { continue };
             if profiles.chosen == Some(index) {
                 axes[axis] = read;
             }
         }
+    }
+    for axis in axes.iter().filter(|axis| axis.growth.is_some()).skip(1) {
+        complaints.error(axis.name.span(), "only one axis can grow: a second one has `until` too");
     }
     axes
 }

@@ -202,9 +202,24 @@ impl<'t> Expander<'_, 't> {
                     let hint = self.document.plans.why_empty(*plan);
                     self.complaints.add(Diagnostic::at(span.clone(), message).hint(hint));
                 }
-                graph::Input::Gathered { branches, mark_missing: *mark_missing }
+                let adaptive = self.adaptive(*over, targets);
+                graph::Input::Gathered { branches, mark_missing: *mark_missing, adaptive }
             }
         }
+    }
+
+    /// The gathered axes that grow, with their rules.
+    fn adaptive(&self, over: AxisSet, targets: &[Target]) -> BTreeMap<String, String> {
+        let seen = targets.iter().filter_map(|target| match target {
+            Target::Stage { stage, .. } => Some(self.resolved.stages[*stage].axes),
+            Target::Source { .. } => None,
+        });
+        let seen = seen.fold(AxisSet::default(), AxisSet::and);
+        let rules = self.document.axes.iter().enumerate().filter_map(|(index, axis)| {
+            let growth = axis.growth.as_ref().filter(|_| over.holds(index) && seen.holds(index))?;
+            Some((axis.name.get_ref().to_string(), growth.rule(axis.name.get_ref()).sentence()))
+        });
+        rules.collect()
     }
 
     fn reference(&self, from: AxisSet, row: &Row, target: &Target, pins: &[(usize, u16)]) -> Reference {

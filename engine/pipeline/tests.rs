@@ -59,7 +59,7 @@ fn shown(graph: &Graph) -> String {
 fn shown_input(graph: &Graph, input: &Input) -> String {
     match input {
         Input::One(reference) => shown_reference(graph, reference),
-        Input::Gathered { branches, mark_missing } => {
+        Input::Gathered { branches, mark_missing, .. } => {
             let rows: Vec<String> = branches
                 .iter()
                 .map(|branch| {

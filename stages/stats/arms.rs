@@ -56,6 +56,25 @@ pub struct Group<T> {
     pub arms: Vec<Arm<T>>,
 }
 
+/// Axes whose replicates were added until a rule said enough, with the rule.
+pub type Adaptive = BTreeMap<String, String>;
+
+/// The rules under which the branches came about.
+pub fn adaptive<'b>(branches: impl IntoIterator<Item = &'b Branch>) -> Adaptive {
+    branches.into_iter().flat_map(|branch| branch.adaptive.clone()).collect()
+}
+
+/// What a table must say of an adaptive stopping; empty where there was none.
+pub fn adaptive_note(adaptive: &Adaptive) -> String {
+    let note = |(axis, rule): (&String, &String)| {
+        format!(
+            "\n**The stopping was adaptive**: replicates of `{axis}` were added while intervals were wide ({rule}). \
+             Intervals and p values\ndo not account for that: they tend to be narrower and smaller than they should be.\n"
+        )
+    };
+    adaptive.iter().map(note).collect()
+}
+
 /// Sorts branches into groups and arms and loads each file. `named` maps a group to its stages; any other stage is a
 /// group of its own.
 pub fn groups<T>(
@@ -121,7 +140,13 @@ mod tests {
 
     fn branch(stage: &str, labels: &[(&str, &str)], failed: bool) -> Branch {
         let labels = labels.iter().map(|(axis, label)| (axis.to_string(), label.to_string())).collect();
-        Branch { stage: stage.into(), labels, baseline: false, path: (!failed).then(|| stage.into()) }
+        Branch {
+            stage: stage.into(),
+            labels,
+            baseline: false,
+            path: (!failed).then(|| stage.into()),
+            adaptive: BTreeMap::new(),
+        }
     }
 
     fn shown(branches: &[Branch], named: &[(&str, &[&str])]) -> Result<String, String> {

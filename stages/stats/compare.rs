@@ -16,6 +16,9 @@ use plumb_engine::stage::{Declare, Determinism, InputSpec, OutputSpec, Problem, 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use contrast::Difference;
+pub use summary::Summary;
+
 use super::arms::{self, Group};
 use super::bootstrap::{self, Bootstrap};
 use super::items::ItemRow;
@@ -105,10 +108,12 @@ impl Declare for Compare {
 
 impl Stage for Compare {
     fn run(params: Params, io: &Io) -> Result<(), StageError> {
-        let groups = arms::groups(io.gathered("items")?, &params.replicate_axis, &params.groups, load)?;
+        let branches = io.gathered("items")?;
+        let groups = arms::groups(branches, &params.replicate_axis, &params.groups, load)?;
         let metrics: Vec<Metric> = params.metrics.iter().map(|name| Metric::named(name)).collect();
         known_metrics(&metrics, &groups)?;
         let comparison = report::Comparison::of(&params, &metrics, &groups)?;
+        let comparison = report::Comparison { adaptive: arms::adaptive(branches), ..comparison };
         std::fs::write(io.output("table")?, comparison.table())
             .map_err(|error| StageError::new(format!("write table.md: {error}")))?;
         jsonl::write_json(io.output("comparison")?, &comparison)?;

@@ -81,8 +81,10 @@ impl Declare for Correlate {
 
 impl Stage for Correlate {
     fn run(params: Params, io: &Io) -> Result<(), StageError> {
-        let series = points::series(&params, io.gathered("scores")?, io.gathered("outcomes")?)?;
-        let report = report::Report::of(&params, &series)?;
+        let (scores, outcomes) = (io.gathered("scores")?, io.gathered("outcomes")?);
+        let series = points::series(&params, scores, outcomes)?;
+        let adaptive = arms::adaptive(scores.iter().chain(outcomes));
+        let report = report::Report { adaptive, ..report::Report::of(&params, &series)? };
         std::fs::write(io.output("table")?, report.table(&params))
             .map_err(|error| StageError::new(format!("write table.md: {error}")))?;
         jsonl::write_json(io.output("correlation")?, &report)?;

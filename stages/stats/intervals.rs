@@ -35,6 +35,11 @@ pub fn over_seeds(values: &[f64], level: f64) -> Option<OverSeeds> {
     })
 }
 
+/// How wide the t-interval at 95 % over values of two or more seeds is: what a rule for more seeds looks at.
+pub fn width_over_seeds(values: &[f64]) -> Option<f64> {
+    over_seeds(values, 0.95).map(|over| over.interval.high - over.interval.low)
+}
+
 /// Wilson's interval of a rate; `None` without trials.
 pub fn wilson(hits: f64, trials: f64, level: f64) -> Option<Interval> {
     let z = Normal::standard().inverse_cdf(0.5 + level / 2.0);
@@ -59,6 +64,7 @@ mod tests {
         let half = 4.302_653 / 3.0_f64.sqrt();
         close(found.interval.low, 2.0 - half, 1e-5);
         close(found.interval.high, 2.0 + half, 1e-5);
+        close(width_over_seeds(&[1.0, 2.0, 3.0]).unwrap(), 2.0 * half, 1e-5);
         close(found.smallest_detectable, (4.302_653 + 1.060_660) / 3.0_f64.sqrt(), 1e-5);
         close(found.p.unwrap(), 0.074_180, 1e-5);
     }

@@ -82,6 +82,7 @@ impl Bench {
             labels: serde_json::from_value(branch["labels"].clone()).expect("a branch has labels"),
             baseline: branch["baseline"].as_bool().expect("a branch says whether it is the baseline"),
             path: Some(path),
+            adaptive: BTreeMap::new(),
         }
     }
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::Params;
 use super::contrast::{Difference, pairs};
 use super::summary::Summary;
-use crate::stats::arms::{Arm, Group};
+use crate::stats::arms::{Adaptive, Arm, Group, adaptive_note};
 use crate::stats::items::{ItemRow, Metrics};
 use crate::stats::markdown::{Table, number, probability, range, signed};
 use crate::stats::metric::Metric;
@@ -25,6 +25,9 @@ pub struct Comparison {
     pub bootstrap_samples: usize,
     /// Tests in the family that Holm's correction covers, domains apart.
     pub family: usize,
+    /// Axes whose replicates were added until a rule said enough.
+    #[serde(skip_serializing_if = "Adaptive::is_empty")]
+    pub adaptive: Adaptive,
     /// One for each group, and one for each domain of it where asked for.
     pub sections: Vec<Section>,
 }
@@ -89,7 +92,8 @@ impl Comparison {
         let family = correct(&mut sections, |section| section.domain.is_none());
         correct(&mut sections, |section| section.domain.is_some());
         let (interval, bootstrap_samples) = (params.interval, params.bootstrap_samples);
-        Ok(Self { schema: 1, interval, bootstrap_samples, family, sections })
+        let adaptive = Adaptive::new();
+        Ok(Self { schema: 1, interval, bootstrap_samples, family, adaptive, sections })
     }
 
     /// The differences by name, with their ends after a slash.
@@ -118,6 +122,7 @@ impl Comparison {
              clusters within them ({} resamples).\nHolm's correction covers {} tests.\n",
             self.bootstrap_samples, self.family
         );
+        text += &adaptive_note(&self.adaptive);
         for section in &self.sections {
             text += &format!("\n## {}\n\n{}", section.title(), branch_table(section));
             if !section.differences.is_empty() {

@@ -32,7 +32,13 @@ fn branch(folder: &Path, stage: &str, reward: &str, seed: &str, rows: Option<&[I
         jsonl::write(&path, rows).unwrap();
     }
     let labels = [("reward", reward), ("seed", seed)].map(|(axis, label)| (axis.to_string(), label.to_string()));
-    Branch { stage: stage.into(), labels: labels.into(), baseline: reward == "label", path: rows.map(|_| path) }
+    Branch {
+        stage: stage.into(),
+        labels: labels.into(),
+        baseline: reward == "label",
+        path: rows.map(|_| path),
+        adaptive: BTreeMap::new(),
+    }
 }
 
 fn run(fates: &[(&str, &str, Option<&str>)], params: serde_json::Value) -> Result<[String; 3], StageError> {

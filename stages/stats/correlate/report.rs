@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::Params;
 use super::points::{Pair, Series};
+use crate::stats::arms::{Adaptive, adaptive_note};
 use crate::stats::bootstrap::{Bootstrap, Interval};
 use crate::stats::correlation::{pearson, permutation_p, spearman};
 use crate::stats::items::Metrics;
@@ -20,6 +21,9 @@ const FIRM_POINTS: usize = 10;
 pub struct Report {
     /// Version of this document.
     pub schema: u32,
+    /// Axes whose replicates were added until a rule said enough.
+    #[serde(skip_serializing_if = "Adaptive::is_empty")]
+    pub adaptive: Adaptive,
     /// One for each benchmark, evaluation and score.
     pub correlations: Vec<Correlation>,
     /// Branches without a counterpart.
@@ -155,7 +159,7 @@ impl Report {
             }
         }
         let unmatched = series.iter().flat_map(|series| series.unmatched.iter().cloned()).collect();
-        Ok(Self { schema: 1, correlations, unmatched })
+        Ok(Self { schema: 1, adaptive: Adaptive::new(), correlations, unmatched })
     }
 
     /// The correlations by name, with what belongs to them after a slash.
@@ -183,6 +187,7 @@ impl Report {
         if self.correlations.iter().any(|row| row.indicative) {
             text += &format!("\nFewer than {FIRM_POINTS} points: indicative.\n");
         }
+        text += &adaptive_note(&self.adaptive);
         text += &format!("\n## Points\n\n{}", point_table(&self.correlations));
         if !self.unmatched.is_empty() {
             let names: Vec<&str> = self.unmatched.iter().map(String::as_str).collect();

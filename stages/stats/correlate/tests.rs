@@ -24,7 +24,7 @@ fn run(scores: &[Given], outcomes: &[Given], params: serde_json::Value) -> Resul
             let metrics: Metrics = given.metrics.iter().map(|(name, value)| (name.to_string(), Some(*value))).collect();
             jsonl::write_json(&path, &metrics).unwrap();
             let labels = given.labels.iter().map(|(axis, label)| (axis.to_string(), label.clone())).collect();
-            Branch { stage: given.stage.into(), labels, baseline: false, path: Some(path) }
+            Branch { stage: given.stage.into(), labels, baseline: false, path: Some(path), adaptive: BTreeMap::new() }
         };
         (side.to_string(), InputPlace::Gathered(given.iter().enumerate().map(branch).collect()))
     };
