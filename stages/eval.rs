@@ -4,6 +4,7 @@ pub mod checked;
 pub mod gsm8k;
 pub mod ifeval;
 pub mod results;
+mod samples;
 pub mod score;
 
 use plumb_engine::stage::Registry;

@@ -168,4 +168,7 @@ pub struct Response {
     pub tokens: usize,
     /// Whether generation ended by itself.
     pub finished: bool,
+    /// The text that the model was given; empty where whoever wrote the row did not say.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub prompt: String,
 }

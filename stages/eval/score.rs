@@ -10,10 +10,11 @@ use plumb_engine::io::Io;
 use plumb_engine::stage::{Declare, Determinism, InputSpec, OutputSpec, Stage, StageError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::checked::{Checked, check};
 use super::results::{Results, mean_and_error};
+use super::samples::samples;
 use crate::jsonl;
 use crate::rows::{Checker, Response, Task};
 use crate::stats::items::{ItemRow, Metrics};
@@ -28,7 +29,8 @@ pub struct Score;
 
 impl Declare for Score {
     const KIND: &'static str = "eval.score";
-    const VERSION: u32 = 1;
+    // 2: samples carry lm-eval's arguments and hashes.
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "score responses by rules: the miniature, GSM8K (lm-eval's filters), IFEval";
     const DETERMINISM: Determinism = Determinism::Exact;
     const INPUTS: &'static [InputSpec] = &[InputSpec::required("responses", "what `eval.generate` wrote")];
@@ -45,7 +47,8 @@ impl Stage for Score {
     fn run(_params: Params, io: &Io) -> Result<(), StageError> {
         let responses: Vec<Response> = jsonl::read(io.input("responses")?)?;
         let docs = docs(&responses)?;
-        jsonl::write(io.output("samples")?, docs.iter().enumerate().flat_map(|(index, doc)| samples(index, doc)))?;
+        let rows = docs.iter().enumerate().map(|(index, doc)| samples(index, doc.task, &doc.answers));
+        jsonl::write(io.output("samples")?, rows.collect::<Result<Vec<_>, _>>()?.concat())?;
         jsonl::write(io.output("items")?, docs.iter().map(item))?;
         jsonl::write_json(io.output("results")?, &results(&docs))?;
         jsonl::write_json(io.output("metrics")?, &metrics(&docs))
@@ -99,37 +102,6 @@ fn docs(responses: &[Response]) -> Result<Vec<Doc<'_>>, StageError> {
         docs[place].answers.push((response, check(response)?));
     }
     Ok(docs)
-}
-
-fn samples(index: usize, doc: &Doc<'_>) -> Vec<Value> {
-    let row = |(response, checked): &(&Response, Checked)| {
-        let row_of = |measure: &super::checked::Measure| {
-            let mean = measure.values.iter().sum::<f64>() / measure.values.len().max(1) as f64;
-            json!({
-                "decoding": response.decoding,
-                "doc": doc.task,
-                "doc_id": index,
-                "filter": measure.filter,
-                "filtered_resps": [measure.filtered],
-                "finished": response.finished,
-                "metrics": [measure.metric],
-                "resps": [[response.text]],
-                "sample": response.sample,
-                "target": target_text(doc.task),
-                "tokens": response.tokens,
-                measure.metric: mean,
-            })
-        };
-        checked.measures.iter().map(row_of).collect::<Vec<_>>()
-    };
-    doc.answers.iter().flat_map(row).collect()
-}
-
-fn target_text(task: &Task) -> String {
-    match &task.target {
-        Value::String(text) => text.clone(),
-        other => other.get("truth").and_then(Value::as_str).map_or_else(|| other.to_string(), str::to_string),
-    }
 }
 
 fn item(doc: &Doc<'_>) -> ItemRow {

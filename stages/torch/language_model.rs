@@ -79,7 +79,7 @@ impl LanguageModel {
             transformer: Transformer { config, weights, kind, device },
             tokenizer,
             eos,
-            template: chat_template(folder)?,
+            template: chat::of_model(folder)?,
             learner: None,
         })
     }
@@ -244,29 +244,6 @@ fn end_tokens(folder: &Path, config: &Config) -> Result<Vec<u32>, StageError> {
         return Err(StageError::new(format!("`{}` names no `eos_token_id`", folder.display())));
     }
     Ok(ids)
-}
-
-// With the tokenizer's own tokens bound, as rendering asks for.
-fn chat_template(folder: &Path) -> Result<Option<String>, StageError> {
-    let settings = json(&folder.join("tokenizer_config.json"))?.unwrap_or_default();
-    let file = folder.join("chat_template.jinja");
-    let text = if file.exists() {
-        Some(std::fs::read_to_string(&file).map_err(|error| StageError::file("read", &file, &error))?)
-    } else {
-        default_template(&settings["chat_template"]).map(str::to_string)
-    };
-    let token = |name: &str| {
-        let token = &settings[name];
-        token.as_str().or(token["content"].as_str()).unwrap_or_default().to_string()
-    };
-    Ok(text.map(|text| chat::bind(&text, &token("bos_token"), &token("eos_token"))))
-}
-
-// One text, or a list of named ones.
-fn default_template(value: &Value) -> Option<&str> {
-    let Value::Array(named) = value else { return value.as_str() };
-    let default = named.iter().find(|entry| entry["name"] == "default").or(named.first())?;
-    default["template"].as_str()
 }
 
 fn json(path: &Path) -> Result<Option<Value>, StageError> {

@@ -62,7 +62,8 @@ pub struct EvalGenerate;
 
 impl Declare for EvalGenerate {
     const KIND: &'static str = "eval.generate";
-    const VERSION: u32 = 1;
+    // 2: a response carries its prompt.
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "let a policy answer tasks";
     const DETERMINISM: Determinism = Determinism::Seeded;
     const INPUTS: &'static [InputSpec] =
@@ -94,8 +95,9 @@ pub fn run(backend: &dyn Backend, params: &Params, io: &Io) -> Result<(), StageE
     let rest = answers(model.as_mut(), &tasks, params.samples, params.temperature, params, io)?;
     let mut rows = Vec::new();
     for (task, (greedy, sampled)) in tasks.iter().zip(first.iter().zip(&rest)) {
-        rows.extend(responses(model.as_ref(), task, greedy, "greedy")?);
-        rows.extend(responses(model.as_ref(), task, sampled, "sampled")?);
+        let prompt = task_prompt(params.template, task, model.chat_template())?;
+        rows.extend(responses(model.as_ref(), task, &prompt, greedy, "greedy")?);
+        rows.extend(responses(model.as_ref(), task, &prompt, sampled, "sampled")?);
     }
     jsonl::write(io.output("responses")?, &rows)
 }
@@ -129,6 +131,7 @@ fn answers(
 fn responses(
     model: &dyn Model,
     task: &Task,
+    prompt: &str,
     completions: &[Completion],
     decoding: &str,
 ) -> Result<Vec<Response>, StageError> {
@@ -140,6 +143,7 @@ fn responses(
             text: tokens::decode(model, completion)?,
             tokens: completion.tokens.len(),
             finished: completion.finished,
+            prompt: prompt.to_string(),
         })
     };
     completions.iter().enumerate().map(response).collect()

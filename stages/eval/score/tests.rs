@@ -1,6 +1,7 @@
 //! Responses in, the four files out.
 
 use expect_test::expect;
+use serde_json::Value;
 
 use super::*;
 use crate::testing::Bench;
@@ -153,4 +154,35 @@ fn a_task_without_a_checker_is_named() {
     let input = bench.file("in.jsonl", &response(&bare, "greedy", 0, "1"));
     let error = bench.run::<Score>(json!({}), &[("responses", &input)]).expect_err("no checker");
     assert_eq!(error.message, "task `b`: it has no checker, so its responses cannot be scored");
+}
+
+#[test]
+fn a_sample_has_every_field_of_lm_evals() {
+    let bench = Bench::new();
+    let gsm8k = task("g", "gsm8k", "gsm8k", &json!("9 * 2 = 18\n#### 18"));
+    let mut row: Value = serde_json::from_str(&response(&gsm8k, "greedy", 0, "#### 18")).expect("JSON");
+    row["prompt"] = json!("Question: 2+2?\nAnswer:");
+    let input = bench.file("in.jsonl", &format!("{row}\n"));
+    bench.run::<Score>(json!({}), &[("responses", &input)]).expect("a run");
+    let samples: Vec<Value> = bench.rows("samples.jsonl");
+    let names = [
+        "doc_id",
+        "doc",
+        "target",
+        "arguments",
+        "resps",
+        "filtered_resps",
+        "filter",
+        "metrics",
+        "doc_hash",
+        "prompt_hash",
+        "target_hash",
+        "exact_match",
+    ];
+    for sample in &samples {
+        assert!(names.iter().all(|name| !sample[*name].is_null()), "{sample}");
+        assert_eq!(sample["arguments"], json!({"gen_args_0": {"arg_0": "Question: 2+2?\nAnswer:"}}));
+    }
+    let filters: Vec<&Value> = samples.iter().map(|sample| &sample["filter"]).collect();
+    assert_eq!(filters, ["strict-match", "flexible-extract"]);
 }
