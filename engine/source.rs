@@ -179,7 +179,7 @@ impl Sources<'_> {
             Place::Path(_) | Place::Glob(_) | Place::Store(_) => return self.look(source),
         };
         asked.map_err(|FetchError { message, hint, cache, .. }| match cache {
-            Some(error) => error.into(),
+            Some(error) => (*error).into(),
             None => EngineError::Fetch { name: source.name.clone(), message, hint },
         })
     }
@@ -265,7 +265,7 @@ fn missing(source: &Source, error: CacheError) -> EngineError {
 
 /// The cache's trouble while fetching; the class of the error stays with the cache's own words.
 fn in_cache(error: CacheError) -> FetchError {
-    FetchError { cache: Some(error), ..FetchError::wrong("the cache failed") }
+    FetchError { cache: Some(Box::new(error)), ..FetchError::wrong("the cache failed") }
 }
 
 /// `1 file`, `2 files`.

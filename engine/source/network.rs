@@ -30,7 +30,7 @@ pub struct FetchError {
     /// What kind of failure it is.
     pub kind: Failure,
     /// The cache's error, where that is what failed.
-    pub cache: Option<CacheError>,
+    pub cache: Option<Box<CacheError>>,
 }
 
 /// What may help against a failure.
