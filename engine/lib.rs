@@ -22,6 +22,7 @@ pub mod pipeline;
 pub mod plan;
 pub mod protocol;
 pub mod provenance;
+pub mod schema;
 pub mod settings;
 pub mod show;
 pub mod source;

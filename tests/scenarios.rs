@@ -13,6 +13,7 @@ mod causes;
 mod command_stages;
 mod comparing;
 mod diagnostics;
+mod editing;
 mod estimates;
 mod explaining;
 mod exporting;

@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::cache::{self, CacheArgs};
 use crate::choice::Choice;
 use crate::compare::{self, CompareArgs};
+use crate::init::{self, InitArgs};
 use crate::lock::{self, LockArgs};
 
 const EXAMPLES: &str = "\
@@ -96,6 +97,9 @@ pub enum Command {
     Cache(CacheArgs),
     /// Fetch libtorch and build the worker that trains; says what and how much first
     Setup(SetupArgs),
+    /// Write a commented pipeline that runs as it is, to start from
+    #[command(after_help = init::EXAMPLES)]
+    Init(InitArgs),
     /// Run the miniature: the whole mission on a tiny world, without a GPU or a download of data
     Demo(DemoArgs),
     /// Print the completions of a shell
@@ -219,15 +223,16 @@ const SHOW_EXAMPLES: &str = "\
 Examples:
   plumb show                      every stage kind
   plumb show genrm.train          its inputs, outputs and parameters, with defaults
-  plumb show genrm.train --schema the JSON Schema of its parameters";
+  plumb show genrm.train --schema the JSON Schema of its parameters
+  plumb show --schema             the JSON Schema of pipeline files, for editors (`plumb init` writes it too)";
 
 /// `plumb show`.
 #[derive(Debug, Clone, Args)]
 pub struct ShowArgs {
     /// The kind, as `genrm.train`
     pub kind: Option<String>,
-    /// Print the JSON Schema of the kind's parameters
-    #[arg(long, requires = "kind")]
+    /// Print the JSON Schema of the kind's parameters; without a kind that of pipeline files
+    #[arg(long)]
     pub schema: bool,
     /// The form of what is printed.
     #[command(flatten)]

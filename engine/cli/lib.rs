@@ -44,6 +44,7 @@ pub mod drawing;
 pub mod exit;
 pub mod export;
 pub mod growth;
+pub mod init;
 pub mod lock;
 pub mod log;
 pub mod meter;
@@ -119,6 +120,7 @@ fn dispatch(context: &Context, command: &Command) -> Result<Exit, Trouble> {
         Command::Cache(args) => cache::run(context, args),
         Command::Setup(args) => setup::run(args, &context.printer).map(|()| Exit::Done).map_err(Into::into),
         Command::Demo(args) => run::demo(context, args),
+        Command::Init(args) => init::run(context, args),
         Command::Completions(args) => Ok(complete(context, args.shell)),
         Command::Step(_) => Ok(Exit::Bug),
     }

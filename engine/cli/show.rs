@@ -1,7 +1,7 @@
-//! `plumb show`: the stage kinds, one kind's page, or the JSON Schema of its parameters.
+//! `plumb show`: the stage kinds, one kind's page, or the JSON Schema of its parameters or of pipeline files.
 
 use plumb_engine::diagnostic::Diagnostics;
-use plumb_engine::show;
+use plumb_engine::{schema, show};
 
 use crate::args::ShowArgs;
 use crate::context::Context;
@@ -12,6 +12,7 @@ use crate::trouble::Trouble;
 pub fn run(context: &Context, args: &ShowArgs) -> Result<Exit, Trouble> {
     let Context { registry, printer, .. } = context;
     match &args.kind {
+        None if args.schema => printer.data(schema::text(registry).trim_end()),
         None if args.form.json => printer.json(&show::kinds(registry)),
         None => printer.data(show::kinds_text(registry).trim_end()),
         Some(name) => {
