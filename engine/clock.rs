@@ -15,6 +15,12 @@ pub fn at(moment: SystemTime) -> String {
     moment.and_then(|moment| moment.round(jiff::Unit::Second).ok()).map(|moment| moment.to_string()).unwrap_or_default()
 }
 
+/// The moment so long ago; the epoch where the clock does not reach back that far.
+pub fn ago(long: Duration) -> SystemTime {
+    #[expect(clippy::disallowed_methods, reason = "time enters here")]
+    SystemTime::now().checked_sub(long).unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
 /// So many seconds before a moment that `now` wrote.
 pub fn before(moment: &str, seconds: f64) -> Option<String> {
     let moment: jiff::Timestamp = moment.parse().ok()?;

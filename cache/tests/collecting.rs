@@ -13,8 +13,14 @@ use plumb_cache::{
 use crate::crashes::{assert_whole, lines_of, skip_to};
 use crate::support::{House, blob, files, flip_a_bit, helped_cache, helper, record};
 
+/// Files get their times from the real clock, so what is forgotten is measured against it.
+#[expect(clippy::disallowed_methods, reason = "compared with the times of files that the test has just made")]
+fn now() -> SystemTime {
+    SystemTime::now()
+}
+
 fn everything() -> CollectOptions {
-    CollectOptions { max_size: Some(0), keep_runs: 0, forgotten: SystemTime::now(), drop_whole: false }
+    CollectOptions { max_size: Some(0), keep_runs: 0, forgotten: now(), drop_whole: false }
 }
 
 fn garbage() -> CollectOptions {
@@ -141,7 +147,7 @@ fn pins_lock_files_claims_and_the_last_runs_are_roots() {
     assert_eq!(done.rooted, roots.iter().map(|record| record.outputs["out"].artifact.size).sum::<u64>());
 
     // A project on a disk that is away keeps its sources; one that was removed does not.
-    fs::rename(&lock_of(&house), house.path("away")).unwrap();
+    fs::rename(lock_of(&house), house.path("away")).unwrap();
     assert_eq!(store.projects().unwrap()[0].digests.len(), 1);
     fs::remove_file(&file).unwrap();
     assert_eq!(store.projects().unwrap(), []);
@@ -186,7 +192,7 @@ fn what_the_dead_left_behind_goes_and_what_the_living_use_does_not() {
     assert!(state(&unfinished), "somebody may go on with it");
     assert!(house.path("cache/v1/runs/2026-1").exists());
 
-    let later = SystemTime::now() + Duration::from_secs(1);
+    let later = now() + Duration::from_secs(1);
     let done = collect(&store, CollectOptions { forgotten: later, ..garbage() });
     let mut kinds: Vec<LeftoverKind> = done.leftovers.iter().map(|leftover| leftover.kind).collect();
     kinds.sort();

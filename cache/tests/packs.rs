@@ -1,6 +1,5 @@
 //! Files kept in pieces: what checkpoints share is kept once, and every file comes back byte for byte, whoever asks.
 
-use std::collections::HashMap;
 use std::fs;
 use std::time::SystemTime;
 
@@ -24,7 +23,7 @@ fn checkpoint(tensors: &[(&str, u64, usize)]) -> Vec<u8> {
     let views = bytes
         .iter()
         .map(|(name, bytes)| (name.clone(), TensorView::new(Dtype::F16, vec![bytes.len() / 2], bytes).unwrap()));
-    let about = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    let about = [("format".to_owned(), "pt".to_owned())].into_iter().collect();
     serialize(views.collect::<Vec<_>>(), Some(about)).unwrap()
 }
 

@@ -5,7 +5,7 @@ mod branch;
 mod results;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use plumb_engine::canonical::Value;
@@ -107,7 +107,7 @@ pub fn run(context: &Context, args: &CompareArgs) -> Result<Exit, Trouble> {
     Ok(Exit::Done)
 }
 
-fn nothing(report: &Report, file: &PathBuf) -> Trouble {
+fn nothing(report: &Report, file: &Path) -> Trouble {
     match report.missing.first() {
         Some(step) => Trouble::failed(
             format!("there is nothing to compare yet: `{step}` has no result"),

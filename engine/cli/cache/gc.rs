@@ -1,10 +1,11 @@
 //! `plumb cache gc`: takes away what nobody can ask for any more, and results down to a size.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use clap::Args;
 use plumb_cache::{CollectOptions, Collection, LeftoverKind, Packed};
+use plumb_engine::clock;
 use serde::Serialize;
 
 use crate::args::Form;
@@ -88,7 +89,7 @@ struct LeftoverLine {
 /// Runs the command.
 pub fn run(context: &Context, args: &GcArgs) -> Result<Exit, Trouble> {
     let store = context.store()?;
-    let forgotten = SystemTime::now().checked_sub(args.older).unwrap_or(SystemTime::UNIX_EPOCH);
+    let forgotten = clock::ago(args.older);
     let options =
         CollectOptions { max_size: args.max_size, keep_runs: args.keep_runs, forgotten, drop_whole: args.pack };
     let packed = if args.pack { Some(store.pack(&|_| {})?) } else { None };
