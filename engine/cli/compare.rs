@@ -5,7 +5,7 @@ mod branch;
 mod results;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::Args;
 use plumb_engine::canonical::Value;
