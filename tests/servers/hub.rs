@@ -14,7 +14,7 @@ use super::web::{Answer, Request, Server};
 #[derive(Default)]
 struct State {
     /// By `models/owner/name`: the commits in order, each with its files.
-    repositories: BTreeMap<String, Vec<(String, BTreeMap<String, Vec<u8>>)>>,
+    repositories: BTreeMap<String, Vec<Commit>>,
     /// The token that every request needs.
     token: Option<String>,
     /// Statuses to answer with first, then as usual.
@@ -185,8 +185,8 @@ fn large(state: &mut State, request: &Request) -> Answer {
         return Answer::status(400);
     }
     let wanted = request.path.trim_start_matches('/');
-    let files = state.repositories.values().flatten().flat_map(|(_, files)| files.values());
-    let Some(mut bytes) = files.filter(|bytes| sha256(bytes) == wanted).next_back().cloned() else {
+    let mut files = state.repositories.values().flatten().flat_map(|(_, files)| files.values());
+    let Some(mut bytes) = files.rfind(|bytes| sha256(bytes) == wanted).cloned() else {
         return Answer::status(404);
     };
     if state.damaged {
