@@ -158,6 +158,7 @@ fn line(event: &Event) -> Option<String> {
             format!("ran {ran}, {hits} hits, {failed} failed, {skipped} skipped")
         }
         Event::Waiting { step, .. } => format!("waiting for {step}"),
+        Event::Grown { axis, count, .. } => format!("grown {axis} to {count}"),
         Event::Fetched { source, bytes, .. } => format!("fetched {source}: {bytes} bytes"),
         Event::Step { .. } | Event::Fetching { .. } => return None,
     })
