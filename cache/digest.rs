@@ -38,13 +38,18 @@ impl Digest {
 
     /// The first twelve hex digits: enough for a human, never for a lookup.
     pub fn short(&self) -> String {
-        self.to_string()[..12].to_owned()
+        self.hex()[..12].to_owned()
+    }
+
+    /// Its text, on the stack.
+    pub(crate) fn hex(&self) -> impl std::ops::Deref<Target = str> + use<> {
+        blake3::Hash::from_bytes(self.0).to_hex()
     }
 }
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&blake3::Hash::from_bytes(self.0).to_hex())
+        f.write_str(&self.hex())
     }
 }
 
@@ -59,15 +64,31 @@ impl FromStr for Digest {
 
     /// One text form only: capitals are refused, so that equal digests are equal texts.
     fn from_str(text: &str) -> Result<Digest, DigestError> {
-        let lower = text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        let hash = blake3::Hash::from_hex(text).ok().filter(|_| lower);
-        hash.map(|hash| Digest(*hash.as_bytes())).ok_or_else(|| DigestError(text.to_owned()))
+        bytes_of(text.as_bytes()).map(Digest).ok_or_else(|| DigestError(text.to_owned()))
+    }
+}
+
+/// A record holds a dozen digests, and a plan reads thousands of records.
+fn bytes_of(hex: &[u8]) -> Option<[u8; 32]> {
+    let hex: &[u8; 64] = hex.try_into().ok()?;
+    let mut bytes = [0; 32];
+    for (byte, pair) in bytes.iter_mut().zip(hex.chunks_exact(2)) {
+        *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
+    }
+    Some(bytes)
+}
+
+fn nibble(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
     }
 }
 
 impl Serialize for Digest {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&blake3::Hash::from_bytes(self.0).to_hex())
+        serializer.serialize_str(&self.hex())
     }
 }
 
@@ -94,6 +115,11 @@ macro_rules! key {
             /// The key of this canonical document.
             pub fn of_document(document: &str) -> $name {
                 $name(derive_key($context, document.as_bytes()))
+            }
+
+            /// The key that was stored as this digest.
+            pub(crate) fn of_digest(digest: Digest) -> $name {
+                $name(digest)
             }
 
             /// The key's digest.

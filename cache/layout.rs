@@ -13,10 +13,11 @@
 //! v1/pins/, v1/projects/   roots of garbage collection        v1/runs/    histories      v1/logs/  logs
 //! v1/gate, v1/turnstile    locks between runs and the collector
 //! v1/views/                trees checked out for people       v1/scratch/ what is being written or run
-//! v1/quarantine/           what was found damaged             v1/index/   digests of unchanged sources, downloads
+//! v1/quarantine/           what was found damaged             v1/index/   unchanged sources, downloads, lineages
 //! v1/partial/              downloads that were cut
 //! ```
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use crate::{ActionKey, Digest, RecipeKey};
@@ -141,8 +142,20 @@ impl Layout {
         self.base.join("partial").join(name.to_string())
     }
 
+    /// Names are hashed, as for stages.
+    pub(crate) fn lineage_index(&self, pipeline: &str) -> PathBuf {
+        self.base.join("index").join(format!("lineage-{}", Digest::of(pipeline.as_bytes()).short()))
+    }
+
+    /// Asked for several times a step: made in one piece.
     fn fanned(&self, folder: &str, digest: &Digest) -> PathBuf {
-        let hex = digest.to_string();
-        self.base.join(folder).join(&hex[..2]).join(&hex[2..])
+        let hex = digest.hex();
+        let mut path = OsString::with_capacity(self.base.as_os_str().len() + folder.len() + hex.len() + 3);
+        path.push(&self.base);
+        for part in [folder, &hex[..2], &hex[2..]] {
+            path.push("/");
+            path.push(part);
+        }
+        path.into()
     }
 }

@@ -11,6 +11,7 @@
 //! read      is it there, what is it               materialise  bytes go out
 //! records   publishing and finding records        ancestry     what records were made from
 //! hash      digests of files                      index        digests of unchanged sources
+//! lineage   what results were made from, indexed
 //! stamp     what `stat` says                      claim, lock  who runs what just now
 //! fetched   what came from the network
 //! disown    results that are not to be used      pins, projects  what is never collected
@@ -39,6 +40,7 @@ mod hash;
 mod index;
 mod ingest;
 mod layout;
+mod lineage;
 mod lock;
 mod materialise;
 mod pack;
@@ -66,6 +68,7 @@ pub use error::CacheError;
 pub use fetched::Fetched;
 pub use figures::{Figures, Share};
 pub use gate::Hold;
+pub use lineage::{Lineage, LineageIndex};
 pub use materialise::{Materialise, Method};
 pub use pack::Packed;
 pub use pins::Pin;

@@ -304,11 +304,12 @@ fn parse_recipe_line(line: &str) -> Option<(ActionKey, Option<View>)> {
 
 /// The record as this recipe sees it; `None` where the index was wrong.
 fn as_seen(record: ActionRecord, view: Option<View>, key: &RecipeKey) -> Option<ActionRecord> {
-    let seen = match view {
-        Some(View { recipe_document, ancestry }) => ActionRecord { recipe: *key, recipe_document, ancestry, ..record },
-        None => record,
+    let Some(View { recipe_document, ancestry }) = view else {
+        // Its own document was found to hash to its own key when it was read.
+        return Some(record).filter(|record| record.recipe == *key);
     };
-    (seen.recipe == *key && RecipeKey::of_document(&seen.recipe_document) == *key).then_some(seen)
+    let proven = RecipeKey::of_document(&recipe_document) == *key;
+    proven.then_some(ActionRecord { recipe: *key, recipe_document, ancestry, ..record })
 }
 
 pub(crate) fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, CacheError> {

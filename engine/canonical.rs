@@ -61,8 +61,12 @@ impl Value {
             Value::Int(value) => write_shown(text, value),
             Value::Float(value) => write_float(text, *value),
             Value::Text(value) => write_text(text, value),
-            Value::List(values) => write_list(text, values),
-            Value::Map(entries) => write_map(text, entries),
+            Value::List(values) => write_list(text, values, |text, value| value.write(text)),
+            Value::Map(entries) => {
+                write_map(text, entries.iter().map(|(name, value)| (name.as_str(), value)), |text, value| {
+                    value.write(text);
+                });
+            }
         }
     }
 
@@ -101,42 +105,56 @@ fn write_float(text: &mut String, value: f64) {
     write!(text, "{:?}", value + 0.0).expect("writing to a String cannot fail");
 }
 
-fn write_text(text: &mut String, value: &str) {
+/// Appends text in quotes. What needs no escape is copied in one piece.
+pub(crate) fn write_text(text: &mut String, value: &str) {
     text.push('"');
-    for character in value.chars() {
-        match character {
-            '"' => text.push_str("\\\""),
-            '\\' => text.push_str("\\\\"),
-            '\n' => text.push_str("\\n"),
-            '\r' => text.push_str("\\r"),
-            '\t' => text.push_str("\\t"),
-            '\0'..='\u{1f}' => write_shown(text, &format_args!("\\u{:04x}", u32::from(character))),
-            _ => text.push(character),
+    let mut copied = 0;
+    for (at, byte) in value.bytes().enumerate().filter(|(_, byte)| matches!(byte, b'"' | b'\\' | 0..=0x1f)) {
+        text.push_str(&value[copied..at]);
+        copied = at + 1;
+        match byte {
+            b'"' => text.push_str("\\\""),
+            b'\\' => text.push_str("\\\\"),
+            b'\n' => text.push_str("\\n"),
+            b'\r' => text.push_str("\\r"),
+            b'\t' => text.push_str("\\t"),
+            _ => write_shown(text, &format_args!("\\u{byte:04x}")),
         }
     }
+    text.push_str(&value[copied..]);
     text.push('"');
 }
 
-fn write_list(text: &mut String, values: &[Value]) {
+/// Appends a list.
+pub(crate) fn write_list<T>(
+    text: &mut String,
+    values: impl IntoIterator<Item = T>,
+    mut write: impl FnMut(&mut String, T),
+) {
     text.push('[');
-    for (index, value) in values.iter().enumerate() {
+    for (index, value) in values.into_iter().enumerate() {
         if index > 0 {
             text.push(',');
         }
-        value.write(text);
+        write(text, value);
     }
     text.push(']');
 }
 
-fn write_map(text: &mut String, entries: &BTreeMap<String, Value>) {
+/// Appends a map whose entries come sorted by name.
+pub(crate) fn write_map<'n, T>(
+    text: &mut String,
+    entries: impl IntoIterator<Item = (&'n str, T)>,
+    mut write: impl FnMut(&mut String, T),
+) {
     text.push('{');
-    for (index, (name, value)) in entries.iter().enumerate() {
+    for (index, (name, value)) in entries.into_iter().enumerate() {
         if index > 0 {
             text.push(',');
         }
         write_text(text, name);
         text.push(':');
-        value.write(text);
+        write(text, value);
     }
     text.push('}');
 }

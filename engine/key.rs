@@ -22,8 +22,8 @@ use std::collections::BTreeMap;
 
 use plumb_cache::{ActionKey, Artifact, RecipeKey};
 
-use crate::canonical::Value;
-use crate::graph::{GatheredBranch, Input, Reference, Step};
+use crate::canonical::{Value, write_list, write_map, write_text};
+use crate::graph::{GatheredBranch, Input, Output, Reference, Step};
 use crate::stage::{Class, Declaration};
 
 /// Number of the documents' layout.
@@ -45,23 +45,28 @@ impl Frame {
         let declaration = step.kind.declaration();
         let mut text = String::with_capacity(256);
         text.push_str(",\"kind\":");
-        Value::Text(format!("{}@{}", declaration.kind, declaration.version)).write(&mut text);
+        write_text(&mut text, &format!("{}@{}", declaration.kind, declaration.version));
         text.push_str(",\"observed\":");
-        let observed = observed.iter().map(|(name, digest)| (name.clone(), Value::Text(digest.clone())));
-        Value::Map(observed.collect()).write(&mut text);
+        write_map(&mut text, named(observed), |text, digest| write_text(text, digest));
         text.push_str(",\"outputs\":");
-        outputs(step, declaration).write(&mut text);
+        write_outputs(step, declaration, &mut text);
         text.push_str(",\"params\":");
         write_params(&step.params, declaration, &mut text);
         text.push_str(",\"salt\":");
-        step.salt.clone().map_or(Value::Null, Value::Text).write(&mut text);
+        match &step.salt {
+            Some(salt) => write_text(&mut text, salt),
+            None => text.push_str("null"),
+        }
         text.push('}');
         Frame { head: head(step), rest: text }
     }
 
-    fn document(&self, inputs: &Value) -> Document {
-        let mut text = self.head.clone();
-        inputs.write(&mut text);
+    /// The document of a step: its inputs, each reference as it is written here, within the frame.
+    fn document(&self, step: &Step, of: impl FnMut(&mut String, &Reference)) -> Document {
+        let length = self.head.len() + self.rest.len() + 16 + 160 * step.inputs.len();
+        let mut text = String::with_capacity(length);
+        text.push_str(&self.head);
+        write_inputs(step, &mut text, of);
         text.push_str(&self.rest);
         text
     }
@@ -71,24 +76,29 @@ fn head(step: &Step) -> String {
     let mut text = String::from("{");
     if let Some(code) = &step.code {
         text.push_str("\"code\":");
-        Value::Text(code.clone()).write(&mut text);
+        write_text(&mut text, code);
         text.push(',');
     }
     text.push_str(&format!("\"format\":{FORMAT},\"inputs\":"));
     text
 }
 
+fn named<T>(entries: &BTreeMap<String, T>) -> impl Iterator<Item = (&str, &T)> {
+    entries.iter().map(|(name, value)| (name.as_str(), value))
+}
+
 /// A file's name is declared by a kind of the house, so its version covers it. An open kind's program is told the
 /// name, and may write another format to `plot.pdf` than to `plot.png`.
-fn outputs(step: &Step, declaration: &Declaration) -> Value {
-    let entry = |class: Class, file: &str| {
-        let class = Value::Text(if class == Class::Result { "result" } else { "diagnostic" }.into());
-        if !declaration.open {
-            return class;
+fn write_outputs(step: &Step, declaration: &Declaration, text: &mut String) {
+    let mut outputs: Vec<&Output> = step.outputs.iter().collect();
+    outputs.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    write_map(text, outputs.into_iter().map(|output| (output.name.as_str(), output)), |text, output| {
+        let class = if output.class == Class::Result { "result" } else { "diagnostic" };
+        match declaration.open {
+            true => write_map(text, [("class", class), ("file", &output.file)], write_text),
+            false => write_text(text, class),
         }
-        Value::Map(BTreeMap::from([("class".into(), class), ("file".into(), Value::Text(file.into()))]))
-    };
-    Value::Map(step.outputs.iter().map(|output| (output.name.clone(), entry(output.class, &output.file))).collect())
+    });
 }
 
 fn write_params(params: &Value, declaration: &Declaration, text: &mut String) {
@@ -140,24 +150,22 @@ pub fn recipe_document(
     frame: &Frame,
     mut of: impl FnMut(&Reference) -> RecipeReference,
 ) -> (RecipeKey, Document) {
-    let inputs = inputs(step, |reference| match (of(reference), reference) {
-        (RecipeReference::Source(artifact), _) => Value::Text(artifact.identity()),
-        (RecipeReference::Made(recipe), Reference::Step { output, subpath, .. }) => made(recipe, output, subpath),
-        (RecipeReference::Made(recipe), Reference::Source { subpath, .. }) => made(recipe, "", subpath),
+    let document = frame.document(step, |text, reference| match (of(reference), reference) {
+        (RecipeReference::Source(artifact), _) => write_text(text, &artifact.identity()),
+        (RecipeReference::Made(recipe), Reference::Step { output, subpath, .. }) => {
+            write_made(text, recipe, output, subpath.as_deref());
+        }
+        (RecipeReference::Made(recipe), Reference::Source { subpath, .. }) => {
+            write_made(text, recipe, "", subpath.as_deref());
+        }
     });
-    let document = frame.document(&inputs);
     (RecipeKey::of_document(&document), document)
 }
 
-fn made(recipe: RecipeKey, output: &str, subpath: &Option<String>) -> Value {
-    let mut fields = BTreeMap::from([
-        ("output".to_string(), Value::Text(output.to_string())),
-        ("recipe".to_string(), Value::Text(recipe.to_string())),
-    ]);
-    if let Some(subpath) = subpath {
-        fields.insert("subpath".into(), Value::Text(subpath.clone()));
-    }
-    Value::Map(fields)
+fn write_made(text: &mut String, recipe: RecipeKey, output: &str, subpath: Option<&str>) {
+    let recipe = recipe.to_string();
+    let fields = [Some(("output", output)), Some(("recipe", &recipe)), subpath.map(|subpath| ("subpath", subpath))];
+    write_map(text, fields.into_iter().flatten(), write_text);
 }
 
 /// The action document: inputs as the bytes they are. `None` for a branch that failed under `missing = "mark"`.
@@ -166,47 +174,47 @@ pub fn action_document(
     frame: &Frame,
     mut of: impl FnMut(&Reference) -> Option<Artifact>,
 ) -> (ActionKey, Document) {
-    let inputs =
-        inputs(step, |reference| of(reference).map_or(Value::Null, |artifact| Value::Text(artifact.identity())));
-    let document = frame.document(&inputs);
+    let document = frame.document(step, |text, reference| match of(reference) {
+        Some(artifact) => write_text(text, &artifact.identity()),
+        None => text.push_str("null"),
+    });
     (ActionKey::of_document(&document), document)
 }
 
-fn inputs(step: &Step, mut of: impl FnMut(&Reference) -> Value) -> Value {
-    let mut named = BTreeMap::new();
-    for (name, input) in &step.inputs {
-        let value = match input {
-            Input::One(reference) => of(reference),
-            Input::Gathered { branches, adaptive, .. } => {
-                gathered(branches.iter().map(|one| gathered_branch(one, of(&one.reference))).collect(), adaptive)
-            }
-        };
-        named.insert(name.clone(), value);
-    }
-    Value::Map(named)
-}
-
-fn gathered_branch(branch: &GatheredBranch, from: Value) -> Value {
-    let labels = branch.labels.iter().map(|(axis, label)| (axis.clone(), Value::Text(label.clone())));
-    Value::Map(BTreeMap::from([
-        ("baseline".into(), Value::Bool(branch.baseline)),
-        ("from".into(), from),
-        ("labels".into(), Value::Map(labels.collect())),
-        ("stage".into(), Value::Text(branch.stage.clone())),
-    ]))
+fn write_inputs(step: &Step, text: &mut String, mut of: impl FnMut(&mut String, &Reference)) {
+    write_map(text, named(&step.inputs), |text, input| match input {
+        Input::One(reference) => of(text, reference),
+        Input::Gathered { branches, adaptive, .. } => write_gathered(text, branches, adaptive, &mut of),
+    });
 }
 
 /// How the number of branches came about is part of what a table of them means: with a rule that added replicates, the
 /// rule stands beside them.
-fn gathered(branches: Vec<Value>, adaptive: &BTreeMap<String, String>) -> Value {
-    if adaptive.is_empty() {
-        return Value::List(branches);
+fn write_gathered(
+    text: &mut String,
+    branches: &[GatheredBranch],
+    adaptive: &BTreeMap<String, String>,
+    of: &mut impl FnMut(&mut String, &Reference),
+) {
+    if !adaptive.is_empty() {
+        text.push_str("{\"adaptive\":");
+        write_map(text, named(adaptive), |text, rule| write_text(text, rule));
+        text.push_str(",\"branches\":");
     }
-    let rules = adaptive.iter().map(|(axis, rule)| (axis.clone(), Value::Text(rule.clone())));
-    Value::Map(BTreeMap::from([
-        ("adaptive".into(), Value::Map(rules.collect())),
-        ("branches".into(), Value::List(branches)),
-    ]))
+    write_list(text, branches, |text, branch| write_branch(text, branch, of));
+    if !adaptive.is_empty() {
+        text.push('}');
+    }
+}
+
+fn write_branch(text: &mut String, branch: &GatheredBranch, of: &mut impl FnMut(&mut String, &Reference)) {
+    text.push_str(if branch.baseline { "{\"baseline\":true,\"from\":" } else { "{\"baseline\":false,\"from\":" });
+    of(text, &branch.reference);
+    text.push_str(",\"labels\":");
+    write_map(text, named(&branch.labels), |text, label| write_text(text, label));
+    text.push_str(",\"stage\":");
+    write_text(text, &branch.stage);
+    text.push('}');
 }
 
 #[cfg(test)]

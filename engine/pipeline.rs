@@ -14,6 +14,7 @@ mod select;
 mod settings;
 mod sources;
 mod table;
+mod text;
 mod typing;
 mod until;
 mod with;
@@ -75,11 +76,9 @@ fn unreadable(file: &Path, error: &std::io::Error) -> Diagnostics {
 
 /// The same for a text; `file` is what messages call it, and its folder is where relative paths start.
 pub fn parse_text(file: &Path, text: &str, registry: &Registry, selection: &Selection) -> Result<Graph, Diagnostics> {
-    let (root, syntax) = DeTable::parse_recoverable(text);
-    if !syntax.is_empty() {
-        let told = syntax.iter().map(|error| Diagnostic { span: error.span(), ..Diagnostic::new(error.message()) });
-        return Err(Diagnostics::located(told.collect(), file, text));
-    }
+    let told = |error: &toml::de::Error| Diagnostic { span: error.span(), ..Diagnostic::new(error.message()) };
+    let root =
+        text::parse(text).map_err(|syntax| Diagnostics::located(syntax.iter().map(told).collect(), file, text))?;
     let mut complaints = Complaints::default();
     let graph = build(file, root, registry, selection, &mut complaints);
     match graph {

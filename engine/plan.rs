@@ -212,12 +212,14 @@ pub(crate) fn references(input: &Input) -> impl Iterator<Item = (&Reference, boo
 }
 
 /// The producers of a step's inputs, each once, in the graph's order.
-pub(crate) fn producers(graph: &Graph, id: StepId) -> BTreeSet<StepId> {
+pub(crate) fn producers(graph: &Graph, id: StepId) -> Vec<StepId> {
     let references = graph.step(id).inputs.values().flat_map(references);
-    references
-        .filter_map(|(reference, _)| match reference {
-            Reference::Step { step, .. } => Some(*step),
-            Reference::Source { .. } => None,
-        })
-        .collect()
+    let steps = references.filter_map(|(reference, _)| match reference {
+        Reference::Step { step, .. } => Some(*step),
+        Reference::Source { .. } => None,
+    });
+    let mut producers: Vec<StepId> = steps.collect();
+    producers.sort_unstable();
+    producers.dedup();
+    producers
 }

@@ -2,6 +2,11 @@
 
 use std::process::ExitCode;
 
+/// A pipeline is millions of small pieces, made once and dropped once: the system's allocator took a third of the time
+/// of a run that does nothing (10,000 stages: 270 ms of CPU against 200).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     plumb::main(&plumb_stages::registry())
 }

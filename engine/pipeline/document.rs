@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+use rayon::prelude::*;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -21,6 +22,9 @@ use crate::settings::RunSettings;
 
 /// The only schema there is so far.
 const SCHEMA: u64 = 1;
+
+/// Fewer stages than this are read at once: handing them to another thread costs more.
+pub const SIDE_BY_SIDE: usize = 64;
 
 /// Where `outputs` stands, and each output's name and file.
 pub type OutputsText<'t> = (Range<usize>, Vec<(Text<'t>, Text<'t>)>);
@@ -84,12 +88,7 @@ pub fn read<'t>(root: Spanned<DeTable<'t>>, selection: &'t Selection, complaints
         .into_iter()
         .filter_map(|(name, item)| sources::read(name, item, &params, complaints));
     let sources = sources.collect();
-    let mut run_params = BTreeSet::new();
-    let stages = root
-        .entries("stage", complaints)
-        .into_iter()
-        .filter_map(|(name, item)| stage(name, item, &params, &mut run_params, complaints));
-    let stages: Vec<StageText<'_>> = stages.collect();
+    let (stages, run_params) = stages(root.entries("stage", complaints), &params, complaints);
     root.finish("top-level", complaints);
     if stages.is_empty() && !complaints.any_errors() {
         let hint = "add `[stage.NAME]` with `uses = \"KIND\"`".to_string();
@@ -246,6 +245,27 @@ fn axes<'t>(
         complaints.error(axis.name.span(), "only one axis can grow: a second one has `until` too");
     }
     axes
+}
+
+/// Side by side: a stage is read without a look at the others. Complaints come in the order of the file. Beside the
+/// stages, the parameters that their `run` tables use.
+fn stages<'t>(
+    entries: Entries<'t>,
+    params: &BTreeMap<Cow<'t, str>, Item<'t>>,
+    complaints: &mut Complaints,
+) -> (Vec<StageText<'t>>, BTreeSet<String>) {
+    let read = |(name, item)| {
+        let (mut complaints, mut run_params) = (Complaints::default(), BTreeSet::new());
+        (stage(name, item, params, &mut run_params, &mut complaints), run_params, complaints.all)
+    };
+    let read: Vec<_> = entries.into_par_iter().with_min_len(SIDE_BY_SIDE).map(read).collect();
+    let (mut stages, mut run_params) = (Vec::with_capacity(read.len()), BTreeSet::new());
+    for (stage, used, told) in read {
+        stages.extend(stage);
+        run_params.extend(used);
+        complaints.all.extend(told);
+    }
+    (stages, run_params)
 }
 
 fn stage<'t>(

@@ -4,8 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
+use rayon::prelude::*;
+use toml::Spanned;
+
 use super::axes::{AxisSet, Content};
-use super::document::Document;
+use super::document::{Document, SIDE_BY_SIDE};
 use super::plans::{MOST_STEPS, Row};
 use super::resolve::{Input, Resolved, Stage, Target};
 use super::table::Complaints;
@@ -38,7 +41,9 @@ pub fn expand<'t>(resolved: &Resolved<'t>, document: &mut Document<'t>, complain
         complaints.add(Diagnostic::new(message).hint("make fewer replicates".to_string()));
         return Vec::new();
     }
-    let mut expander = Expander { resolved, document, complaints, branches: BTreeMap::new(), steps: Vec::new() };
+    let typed = if complaints.any_errors() { Vec::new() } else { typed_ahead(resolved, document) };
+    let branches = BTreeMap::new();
+    let mut expander = Expander { resolved, document, complaints, typed, branches, steps: Vec::new() };
     let count: usize = wanted.iter().map(|rows| rows.len()).sum();
     if count > MOST_STEPS {
         let message = format!("the plans make {count} steps, more than {MOST_STEPS}");
@@ -56,6 +61,22 @@ pub fn expand<'t>(resolved: &Resolved<'t>, document: &mut Document<'t>, complain
         }
     }
     expander.steps
+}
+
+/// The parameters of the stages that name no axis, typed side by side. `None` where they name one or do not type: those
+/// are typed again, one after the other, and told.
+fn typed_ahead(resolved: &Resolved<'_>, document: &Document<'_>) -> Vec<Option<Value>> {
+    let params = &document.params;
+    let ahead = |stage: &Stage<'_>| {
+        let plain = stage.with_axes == AxisSet::default();
+        let kind = stage.kind.as_ref().filter(|_| plain)?;
+        let table = with::replace(stage.text.with.get_ref(), &|named| match named {
+            Named::Param(name) => params.get(name),
+            Named::Axis(_) => None,
+        });
+        kind.type_params(Spanned::new(stage.text.with.span(), table)).ok()
+    };
+    resolved.stages.par_iter().with_min_len(SIDE_BY_SIDE).map(ahead).collect()
 }
 
 /// The rows that each stage needs: those of the plans, and those that a graft downstream asks for beside them.
@@ -122,6 +143,8 @@ struct Expander<'a, 't> {
     resolved: &'a Resolved<'t>,
     document: &'a mut Document<'t>,
     complaints: &'a mut Complaints,
+    /// By stage, what was typed ahead.
+    typed: Vec<Option<Value>>,
     branches: BTreeMap<usize, Branches>,
     steps: Vec<Step>,
 }
@@ -141,7 +164,8 @@ impl<'t> Expander<'_, 't> {
         let stage = &self.resolved.stages[index];
         let Some(kind) = &stage.kind else { return };
         let branches = Branches { rows: Rc::clone(&rows), first: self.steps.len() };
-        let mut typed = Typed::new();
+        let ahead = self.typed.get_mut(index).and_then(Option::take);
+        let mut typed = Typed::from_iter(ahead.map(|value| (Row::new(), Some(value))));
         let axes = std::sync::Arc::new(with::axes(stage.text.with.get_ref()));
         for row in rows.iter() {
             let params = self.params(stage, row, &mut typed).unwrap_or(Value::Null);
@@ -170,7 +194,7 @@ impl<'t> Expander<'_, 't> {
             return known.clone();
         }
         let document = &*self.document;
-        let table = with::replace(stage.text.with.get_ref(), &|named| match named {
+        let find = |named: Named<'_>| match named {
             Named::Param(name) => document.params.get(name),
             Named::Axis(name) => {
                 let (name, field) = name.split_once('.').map_or((name, None), |(name, field)| (name, Some(field)));
@@ -182,9 +206,10 @@ impl<'t> Expander<'_, 't> {
                     _ => None,
                 }
             }
-        });
+        };
+        let table = || with::replace(stage.text.with.get_ref(), &find);
         let branch = || address(document, stage, row).full();
-        let value = typing::params(stage, &**kind, table, &branch, self.complaints);
+        let value = typing::params(stage, &**kind, &table, &branch, self.complaints);
         typed.insert(seen, value.clone());
         value
     }

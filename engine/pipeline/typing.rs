@@ -15,19 +15,20 @@ use crate::diagnostic::Diagnostic;
 use crate::nearest;
 use crate::stage::{Kind, ParamError};
 
-/// Types `with` (references already replaced). `branch` is the address to tell where a value came from an axis.
-pub fn params(
+/// Types `with`, made anew (references replaced) each time it is asked for: typing uses it up. `branch` is the address
+/// to tell where a value came from an axis.
+pub fn params<'t>(
     stage: &Stage<'_>,
     kind: &dyn Kind,
-    with: DeTable<'_>,
+    with: &dyn Fn() -> DeTable<'t>,
     branch: &dyn Fn() -> String,
     complaints: &mut Complaints,
 ) -> Option<Value> {
     let span = stage.text.with.span();
-    match kind.type_params(Spanned::new(span.clone(), with.clone())) {
+    match kind.type_params(Spanned::new(span.clone(), with())) {
         Ok(value) => Some(value),
         Err(errors) => {
-            let mut teller = Teller { stage, kind, span, with, branch, taken: BTreeSet::new(), complaints };
+            let mut teller = Teller { stage, kind, span, with: with(), branch, taken: BTreeSet::new(), complaints };
             teller.tell_all(errors);
             None
         }

@@ -41,10 +41,8 @@ struct Keyed {
 impl Facts {
     /// Digests the sources (fetching what is not known) and makes the recipe keys of every ancestor of a goal.
     pub fn gather(graph: &Graph, store: &Store, tell: Tell<'_>) -> Result<Facts, EngineError> {
-        let producers: Vec<Vec<StepId>> = (0..graph.steps.len())
-            .into_par_iter()
-            .map(|index| producers(graph, StepId(index)).into_iter().collect())
-            .collect();
+        let producers: Vec<Vec<StepId>> =
+            (0..graph.steps.len()).into_par_iter().map(|index| producers(graph, StepId(index))).collect();
         let wanted = wanted(graph, &producers);
         let Found { artifacts: sources, locals } = find_sources(graph, store, &wanted, tell)?;
         let observed = Observed::gather(graph, store, &wanted)?;

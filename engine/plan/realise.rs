@@ -1,18 +1,19 @@
 //! One realisation per recipe: collects the realisations that the lineages of several hits stand on, and refuses
-//! hits that would mix two. A record names those of its direct producers; theirs are in their own records, which
-//! are followed along the graph, as the producer's recipe sees them. A witness or an evicted record ends the walk.
+//! hits that would mix two. A record names those of its direct producers; theirs are in their own records, or in the
+//! lineage index, and are followed along the graph, as the producer's recipe sees them. A witness or an evicted record
+//! that the index does not know either ends the walk.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use plumb_cache::{ActionKey, ActionRecord, CacheError, Realisation, RecipeKey, Store};
+use plumb_cache::{ActionRecord, CacheError, Lineage, LineageIndex, Realisation, RecipeKey, Store};
 use rayon::prelude::*;
 
 use super::Facts;
 use crate::graph::StepId;
 
-/// Recipe -> the distinct results that it has in some lineage, with the step it stands for.
-type Lineage = BTreeMap<RecipeKey, Vec<(StepId, Realisation)>>;
+/// A walk that read more records than this is worth an index of its own.
+const WORTH_KEEPING: usize = 64;
 
 /// What can be used together.
 #[derive(Debug, Default)]
@@ -30,13 +31,38 @@ pub(super) struct Agreement {
 pub(super) struct Lineages<'a> {
     store: &'a Store,
     facts: &'a Facts,
-    /// By recipe, since one action can be made under several.
-    read: BTreeMap<(RecipeKey, ActionKey), Option<Arc<ActionRecord>>>,
+    pipeline: &'a str,
+    /// Made for the first walk: most plans have one goal, which agrees with itself.
+    walk: Option<Walk>,
 }
 
+/// What walks share.
+#[derive(Debug)]
+struct Walk {
+    /// The recipes of the wanted steps, sorted; its place there is a recipe's number.
+    recipes: Vec<RecipeKey>,
+    /// The number of each wanted step's recipe. Several steps may have one recipe.
+    numbers: Vec<usize>,
+    /// By number: what is known of its realisations.
+    known: Vec<Vec<(Realisation, Known)>>,
+    index: LineageIndex,
+    /// Records that were read from the cache.
+    read: usize,
+}
+
+#[derive(Debug)]
+enum Known {
+    Record(Arc<ActionRecord>),
+    Indexed(Vec<(RecipeKey, Realisation)>),
+    Unknown,
+}
+
+/// By number, the distinct realisations that a recipe has in some lineage, with the step each stands for.
+type Found = Vec<Vec<(StepId, Realisation)>>;
+
 impl<'a> Lineages<'a> {
-    pub(super) fn new(store: &'a Store, facts: &'a Facts) -> Self {
-        Self { store, facts, read: BTreeMap::new() }
+    pub(super) fn new(store: &'a Store, facts: &'a Facts, pipeline: &'a str) -> Self {
+        Self { store, facts, pipeline, walk: None }
     }
 
     /// Picks one record for each step so that all agree with `chosen` and with each other; candidates come in the
@@ -56,9 +82,10 @@ impl<'a> Lineages<'a> {
             return Ok(Agreement { chosen, records: first.into_iter().collect(), refused: BTreeMap::new() });
         }
         let lineage = self.lineage(&first)?;
-        if lineage.iter().all(|(recipe, found)| found.len() == 1 && agrees(chosen, *recipe, found)) {
+        let recipes = &self.walk().recipes;
+        if lineage.iter().enumerate().all(|(number, found)| agrees(chosen, recipes[number], found)) {
             let mut all = chosen.clone();
-            all.extend(lineage.into_iter().map(|(recipe, found)| (recipe, found[0].1)));
+            all.extend(realisations(recipes, &lineage));
             return Ok(Agreement { chosen: all, records: first.into_iter().collect(), refused: BTreeMap::new() });
         }
         self.agree_one_by_one(chosen, candidates)
@@ -74,10 +101,12 @@ impl<'a> Lineages<'a> {
             let mut conflict = *id;
             for record in records {
                 let lineage = self.lineage(&[(*id, record.clone())])?;
-                match lineage.iter().find(|(recipe, found)| !agrees(&agreement.chosen, **recipe, found)) {
+                let recipes = &self.walk().recipes;
+                let differs = |(number, found): &(usize, &Vec<_>)| !agrees(&agreement.chosen, recipes[*number], found);
+                match lineage.iter().enumerate().find(differs) {
                     Some((_, found)) => conflict = found[0].0,
                     None => {
-                        agreement.chosen.extend(lineage.into_iter().map(|(recipe, found)| (recipe, found[0].1)));
+                        agreement.chosen.extend(realisations(recipes, &lineage));
                         agreement.records.insert(*id, record.clone());
                         break;
                     }
@@ -96,7 +125,7 @@ impl<'a> Lineages<'a> {
         id: StepId,
         record: &Arc<ActionRecord>,
     ) -> Result<Option<StepId>, CacheError> {
-        for found in self.lineage(&[(id, record.clone())])?.into_values().flatten() {
+        for found in self.lineage(&[(id, record.clone())])?.into_iter().flatten() {
             if self.store.is_disowned(&found.1)? {
                 return Ok(Some(found.0));
             }
@@ -104,58 +133,136 @@ impl<'a> Lineages<'a> {
         Ok(None)
     }
 
+    fn walk(&mut self) -> &mut Walk {
+        self.walk.get_or_insert_with(|| Walk::new(self.facts, self.store.lineage_index(self.pipeline)))
+    }
+
     /// The realisations that these records stand on, their own included.
-    fn lineage(&mut self, roots: &[(StepId, Arc<ActionRecord>)]) -> Result<Lineage, CacheError> {
-        let mut lineage = Lineage::new();
-        let mut visited: BTreeSet<(StepId, Realisation)> = BTreeSet::new();
-        let mut level = roots.to_vec();
+    fn lineage(&mut self, roots: &[(StepId, Arc<ActionRecord>)]) -> Result<Found, CacheError> {
+        let (store, facts) = (self.store, self.facts);
+        let walk = self.walk();
+        let mut found: Found = vec![Vec::new(); walk.recipes.len()];
+        let mut level = Vec::new();
         for (id, record) in roots {
-            note(&mut lineage, self.facts.recipe(*id), *id, record.realisation());
+            let made = record.realisation();
+            walk.learn(walk.numbers[id.0], made, Known::Record(record.clone()));
+            if note(&mut found[walk.numbers[id.0]], *id, made) {
+                level.push((*id, made));
+            }
         }
         while !level.is_empty() {
+            walk.read_level(store, &level)?;
             let mut next = Vec::new();
-            for (id, record) in &level {
-                for producer in &self.facts.producers[id.0] {
-                    let recipe = self.facts.recipe(*producer);
-                    let Some(realisation) = record.ancestry.get(&recipe) else { continue };
-                    if visited.insert((*producer, *realisation)) {
-                        note(&mut lineage, recipe, *producer, *realisation);
-                        next.push((*producer, *realisation));
+            for (id, made) in level {
+                for producer in &facts.producers[id.0] {
+                    let number = walk.numbers[producer.0];
+                    let Some(made) = walk.used(walk.numbers[id.0], &made, &walk.recipes[number]) else { continue };
+                    if note(&mut found[number], *producer, made) {
+                        next.push((*producer, made));
                     }
                 }
             }
-            level = self.read_level(next)?;
+            level = next;
         }
-        Ok(lineage)
+        Ok(found)
     }
 
-    /// The records behind some realisations, as their recipes see them.
-    fn read_level(
-        &mut self,
-        level: Vec<(StepId, Realisation)>,
-    ) -> Result<Vec<(StepId, Arc<ActionRecord>)>, CacheError> {
-        let (store, facts) = (self.store, self.facts);
-        let place = |(id, made): &(StepId, Realisation)| (facts.recipe(*id), made.action);
-        let unread: BTreeSet<_> = level.iter().map(place).filter(|place| !self.read.contains_key(place)).collect();
-        let look = |place: (RecipeKey, ActionKey)| -> Result<_, CacheError> {
-            Ok((place, store.lineage(&place.0, &place.1)?.map(Arc::new)))
+    /// Keeps what was read for the next plan. An index that cannot be written costs time, nothing else.
+    pub(super) fn keep(&self) {
+        let Some(walk) = self.walk.as_ref().filter(|walk| walk.read > WORTH_KEEPING && self.store.writable()) else {
+            return;
         };
-        self.read.extend(unread.into_par_iter().map(look).collect::<Result<Vec<_>, CacheError>>()?);
-        let found = level.iter().filter_map(|made| {
-            let record = self.read[&place(made)].clone()?;
-            (record.result_digest() == made.1.result).then_some((made.0, record))
+        if let Err(error) = self.store.keep_lineage(self.pipeline, &walk.lineage()) {
+            tracing::warn!("{error}");
+        }
+    }
+}
+
+impl Walk {
+    fn new(facts: &Facts, index: LineageIndex) -> Walk {
+        let wanted = |id: &usize| facts.wanted[*id];
+        let mut recipes: Vec<RecipeKey> =
+            (0..facts.wanted.len()).filter(wanted).map(|id| facts.recipe(StepId(id))).collect();
+        recipes.par_sort_unstable();
+        recipes.dedup();
+        let number = |id: usize| match facts.wanted[id] {
+            true => recipes.binary_search(&facts.recipe(StepId(id))).unwrap_or_default(),
+            false => usize::MAX,
+        };
+        let numbers = (0..facts.wanted.len()).into_par_iter().map(number).collect();
+        let known = recipes.iter().map(|_| Vec::new()).collect();
+        Walk { recipes, numbers, known, index, read: 0 }
+    }
+
+    fn learn(&mut self, number: usize, made: Realisation, known: Known) {
+        if self.known[number].iter().all(|(other, _)| *other != made) {
+            self.known[number].push((made, known));
+        }
+    }
+
+    /// The realisation of a producer's recipe that a realisation was made from.
+    fn used(&self, number: usize, made: &Realisation, producer: &RecipeKey) -> Option<Realisation> {
+        match &self.known[number].iter().find(|(known, _)| known == made)?.1 {
+            Known::Record(record) => record.ancestry.get(producer).copied(),
+            Known::Indexed(from) => from.iter().find(|(recipe, _)| recipe == producer).map(|(_, made)| *made),
+            Known::Unknown => None,
+        }
+    }
+
+    /// Looks up what some realisations were made from, as their recipes see it.
+    fn read_level(&mut self, store: &Store, level: &[(StepId, Realisation)]) -> Result<(), CacheError> {
+        let number = |id: StepId| self.numbers[id.0];
+        let unknown = |(id, made): &&(StepId, Realisation)| !self.known[number(*id)].iter().any(|(one, _)| one == made);
+        let unknown: Vec<(usize, Realisation)> =
+            level.iter().filter(unknown).map(|(id, made)| (number(*id), *made)).collect();
+        let look = |(number, made): (usize, Realisation)| -> Result<_, CacheError> {
+            let recipe = &self.recipes[number];
+            if let Some(from) = self.index.made_from(recipe, &made) {
+                return Ok((number, made, Known::Indexed(from.collect())));
+            }
+            let record = store.lineage(recipe, &made.action)?.filter(|record| record.realisation() == made);
+            Ok((number, made, record.map_or(Known::Unknown, |record| Known::Record(Arc::new(record)))))
+        };
+        let looked: Vec<_> = unknown.into_par_iter().with_min_len(16).map(look).collect::<Result<_, CacheError>>()?;
+        for (number, made, known) in looked {
+            self.read += usize::from(matches!(known, Known::Record(_)));
+            self.learn(number, made, known);
+        }
+        Ok(())
+    }
+
+    fn lineage(&self) -> Lineage {
+        let known =
+            self.recipes.iter().zip(&self.known).flat_map(|(recipe, known)| known.iter().map(move |one| (recipe, one)));
+        let from = known.filter_map(|(recipe, (made, known))| {
+            let from = match known {
+                Known::Record(record) => record.ancestry.clone(),
+                Known::Indexed(from) => from.iter().copied().collect(),
+                Known::Unknown => return None,
+            };
+            Some(((*recipe, *made), from))
         });
-        Ok(found.collect())
+        from.collect()
     }
 }
 
-fn note(lineage: &mut Lineage, recipe: RecipeKey, id: StepId, realisation: Realisation) {
-    let found = lineage.entry(recipe).or_default();
-    if found.iter().all(|(_, known)| known.result != realisation.result) {
-        found.push((id, realisation));
+/// Notes a realisation; says whether it is new.
+fn note(found: &mut Vec<(StepId, Realisation)>, id: StepId, made: Realisation) -> bool {
+    let new = found.iter().all(|(_, known)| *known != made);
+    if new {
+        found.push((id, made));
     }
+    new
 }
 
+/// The realisations of a lineage in which each recipe has one result.
+fn realisations(recipes: &[RecipeKey], found: &Found) -> impl Iterator<Item = (RecipeKey, Realisation)> {
+    recipes.iter().zip(found).filter_map(|(recipe, found)| Some((*recipe, found.first()?.1)))
+}
+
+/// Whether a recipe has one result, and that which was chosen.
 fn agrees(chosen: &BTreeMap<RecipeKey, Realisation>, recipe: RecipeKey, found: &[(StepId, Realisation)]) -> bool {
-    chosen.get(&recipe).is_none_or(|chosen| found.iter().all(|(_, realisation)| realisation.result == chosen.result))
+    let Some((_, first)) = found.first() else { return true };
+    let result = chosen.get(&recipe).unwrap_or(first).result;
+    found.iter().all(|(_, made)| made.result == result)
 }

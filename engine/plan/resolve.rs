@@ -26,7 +26,7 @@ pub(super) fn resolve(
         store,
         options,
         facts: &facts,
-        lineages: Lineages::new(store, &facts),
+        lineages: Lineages::new(store, &facts, &graph.name),
         candidates: BTreeMap::new(),
         present: BTreeMap::new(),
         lost: BTreeMap::new(),
@@ -38,6 +38,7 @@ pub(super) fn resolve(
         draft = resolver.pass()?;
     }
     resolver.look_at_the_rest(&mut draft)?;
+    resolver.lineages.keep();
     let steps = resolver.tell(&draft)?;
     Ok(Plan { steps, chosen: draft.chosen, facts })
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is the report")]
 
+mod depth;
 mod failures;
 mod house;
 mod plans;

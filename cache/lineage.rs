@@ -1,0 +1,155 @@
+//! The lineage index: what each result of a pipeline was made from, in one file, so that thousands of hits are held
+//! against each other without opening thousands of records. Only a memory: every line of it was once read from a
+//! record that proved itself, and such a line never becomes false. Damaged or deleted, it costs reading the records.
+//!
+//! ```text
+//! plumb-lineage 1\n   checksum (32)   how many results (8)
+//! sorted table of     recipe (32)   action (32)   result (32)   first ancestor (4)   how many (4)
+//! ancestors           recipe (32)   action (32)   result (32)
+//! ```
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use crate::store::Store;
+use crate::{ActionKey, CacheError, Digest, Realisation, RecipeKey};
+
+const HEADER: &[u8] = b"plumb-lineage 1\n";
+const FRONT: usize = HEADER.len() + 32 + 8;
+const ROW: usize = 3 * 32 + 8;
+const ANCESTOR: usize = 3 * 32;
+
+/// What was made from what: for each recipe and its realisation, those of its producers.
+pub type Lineage = BTreeMap<(RecipeKey, Realisation), BTreeMap<RecipeKey, Realisation>>;
+
+/// The index of one pipeline, as it was read.
+#[derive(Debug, Default)]
+pub struct LineageIndex {
+    table: Vec<u8>,
+    ancestors: Vec<u8>,
+}
+
+impl LineageIndex {
+    /// What a realisation of a recipe was made from; `None` where the index does not know it.
+    pub fn made_from(
+        &self,
+        recipe: &RecipeKey,
+        made: &Realisation,
+    ) -> Option<impl Iterator<Item = (RecipeKey, Realisation)>> {
+        let wanted = named(recipe, made);
+        let rows = self.table.as_chunks::<ROW>().0;
+        let row = &rows[rows.binary_search_by(|row| row[..ANCESTOR].cmp(&wanted)).ok()?];
+        let (first, count) = (number(&row[ANCESTOR..ANCESTOR + 4])?, number(&row[ANCESTOR + 4..])?);
+        let ancestors = self.ancestors.as_chunks::<ANCESTOR>().0.get(first..first.checked_add(count)?)?;
+        Some(ancestors.iter().map(|bytes| {
+            let part = |at: usize| Digest::from_bytes(std::array::from_fn(|index| bytes[at + index]));
+            let made = Realisation { action: ActionKey::of_digest(part(32)), result: part(64) };
+            (RecipeKey::of_digest(part(0)), made)
+        }))
+    }
+
+    fn decode(bytes: &[u8]) -> Option<LineageIndex> {
+        let (front, body) = bytes.split_at_checked(FRONT)?;
+        let (sum, count) = front.strip_prefix(HEADER)?.split_at_checked(32)?;
+        if checksum(count, body).as_bytes() != sum {
+            return None;
+        }
+        let rows = usize::try_from(u64::from_le_bytes(count.try_into().ok()?)).ok()?;
+        let (table, ancestors) = body.split_at_checked(rows.checked_mul(ROW)?)?;
+        Some(LineageIndex { table: table.to_vec(), ancestors: ancestors.to_vec() })
+    }
+}
+
+impl Store {
+    /// The lineage index of a pipeline; an empty one where there is none that reads.
+    pub fn lineage_index(&self, pipeline: &str) -> LineageIndex {
+        let read = fs::read(self.inner.layout.lineage_index(pipeline)).ok();
+        read.and_then(|bytes| LineageIndex::decode(&bytes)).unwrap_or_default()
+    }
+
+    /// Replaces the lineage index of a pipeline. Two processes may do so at once: either is right.
+    pub fn keep_lineage(&self, pipeline: &str, lineage: &Lineage) -> Result<(), CacheError> {
+        self.must_write("keeping an index")?;
+        let path = self.inner.layout.lineage_index(pipeline);
+        let temp = path.with_extension(std::process::id().to_string());
+        let written = fs::write(&temp, encode(lineage)).and_then(|()| fs::rename(&temp, &path));
+        written.map_err(|source| CacheError::writing("writing", &path, source))
+    }
+}
+
+fn encode(lineage: &Lineage) -> Vec<u8> {
+    let (mut table, mut ancestors, mut first) = (Vec::with_capacity(lineage.len() * ROW), Vec::new(), 0_u32);
+    for ((recipe, made), from) in lineage {
+        let Ok(count) = u32::try_from(from.len()) else { continue };
+        table.extend(named(recipe, made));
+        table.extend(first.to_le_bytes());
+        table.extend(count.to_le_bytes());
+        ancestors.extend(from.iter().flat_map(|(recipe, made)| named(recipe, made)));
+        first = first.saturating_add(count);
+    }
+    let count = ((table.len() / ROW) as u64).to_le_bytes();
+    table.append(&mut ancestors);
+    [HEADER, checksum(&count, &table).as_bytes(), &count, &table].concat()
+}
+
+fn checksum(count: &[u8], body: &[u8]) -> Digest {
+    Digest::of(&[count, Digest::of(body).as_bytes()].concat())
+}
+
+fn named(recipe: &RecipeKey, made: &Realisation) -> [u8; ANCESTOR] {
+    let mut bytes = [0; ANCESTOR];
+    let parts = [recipe.digest(), made.action.digest(), made.result];
+    for (place, digest) in bytes.chunks_exact_mut(32).zip(parts) {
+        place.copy_from_slice(digest.as_bytes());
+    }
+    bytes
+}
+
+fn number(bytes: &[u8]) -> Option<usize> {
+    usize::try_from(u32::from_le_bytes(bytes.try_into().ok()?)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::StoreOptions;
+
+    fn recipe(number: u8) -> RecipeKey {
+        RecipeKey::of_document(&number.to_string())
+    }
+
+    fn made(number: u8) -> Realisation {
+        Realisation { action: ActionKey::of_document(&number.to_string()), result: Digest::of(&[number]) }
+    }
+
+    /// Each is made from the two before it.
+    fn some() -> Lineage {
+        let from = |number: u8| (number.saturating_sub(2)..number).map(|one| (recipe(one), made(one))).collect();
+        (0..20).map(|number| ((recipe(number), made(number)), from(number))).collect()
+    }
+
+    #[test]
+    fn what_was_kept_is_found_again_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path(), StoreOptions::default()).unwrap();
+        store.keep_lineage("demo", &some()).unwrap();
+        let index = store.lineage_index("demo");
+        for ((recipe, made), from) in some() {
+            assert_eq!(index.made_from(&recipe, &made).unwrap().collect::<BTreeMap<_, _>>(), from);
+        }
+        assert!(index.made_from(&recipe(3), &made(4)).is_none(), "another result of the recipe");
+        assert!(store.lineage_index("other").made_from(&recipe(3), &made(3)).is_none());
+    }
+
+    #[test]
+    fn a_damaged_index_is_an_empty_one() {
+        let whole = encode(&some());
+        assert!(LineageIndex::decode(&whole).is_some());
+        for at in (0..whole.len()).step_by(7) {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 1;
+            assert!(LineageIndex::decode(&damaged).is_none(), "byte {at}");
+            assert!(LineageIndex::decode(&whole[..at]).is_none(), "cut at {at}");
+        }
+    }
+}
