@@ -154,7 +154,6 @@ fn line(event: &Event) -> Option<String> {
         Event::Skipped { step, because } => format!("skipped {step} ({because})"),
         Event::Published { output, .. } => format!("published {output}"),
         Event::Warning { message } => format!("warning {message}"),
-        Event::Grown { axis, count, .. } => format!("{axis}: {count}"),
         Event::Done { ran, hits, failed, skipped, .. } => {
             format!("ran {ran}, {hits} hits, {failed} failed, {skipped} skipped")
         }
