@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-/// A pipeline is millions of small pieces, made once and dropped once: the system's allocator took a third of the time
-/// of a run that does nothing (10,000 stages: 270 ms of CPU against 200).
+/// A pipeline is millions of small pieces, made once and dropped once: with the system's allocator a
+/// run that does nothing took a third longer (10,000 stages: 270 ms of CPU against 200, mimalloc preloaded).
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
