@@ -104,7 +104,7 @@ impl<'a> Fit<'a> {
     }
 
     fn cost(&self, budget: &Budget, id: StepId) -> Option<f64> {
-        if budget.resource == Resource::Gpu && self.graph.step(id).run.gpu == 0 {
+        if budget.resource == Resource::Gpu && self.graph.step(id).run.gpu.most() == 0 {
             return Some(0.0);
         }
         let of = |estimate: &Estimate| match budget.resource {

@@ -171,7 +171,7 @@ fn middle(step: &Step, basis: Basis, records: &[&ActionRecord]) -> Estimate {
         least_seconds: wall[0],
         most_seconds: wall[wall.len() - 1],
         cpu_seconds: cpu[cpu.len() / 2],
-        gpu_seconds: wall_seconds * step.run.gpu as f64,
+        gpu_seconds: wall_seconds * step.run.gpu.most() as f64,
         results: records.len(),
         basis,
     }
@@ -184,7 +184,7 @@ fn limit(step: &Step) -> Option<Estimate> {
         least_seconds: 0.0,
         most_seconds: seconds,
         cpu_seconds: seconds * step.run.cpu as f64,
-        gpu_seconds: seconds * step.run.gpu as f64,
+        gpu_seconds: seconds * step.run.gpu.most() as f64,
         results: 0,
         basis: Basis::TimeLimit,
     })

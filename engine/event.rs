@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::protocol::StepEvent;
+use crate::settings::RetryCause;
 
 /// Why a step runs, or may run. Each variant has its sentence in `explain/sentence.rs`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -207,6 +208,12 @@ pub enum Event {
         error: String,
         /// 1-based attempt that failed.
         attempt: u32,
+        /// What kind of failure it was.
+        #[serde(default)]
+        cause: Option<RetryCause>,
+        /// How long until the next attempt may start.
+        #[serde(default)]
+        pause: Duration,
     },
     /// A step failed.
     Failed {

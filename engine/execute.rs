@@ -3,16 +3,29 @@
 
 pub mod child;
 pub mod executor;
+mod follow;
 mod guardian;
+pub mod keeper;
 mod kept;
 pub mod local;
+pub mod machine;
+mod memory;
 mod needs;
+mod orphans;
 pub mod place;
+mod reap;
+mod redact;
+pub mod refuse;
 pub mod rehearse;
+mod said;
+mod sandbox;
 mod schedule;
-pub mod slots;
+pub mod secrets;
+mod slots;
+mod spawn;
 pub mod stop;
 mod task;
+mod verdict;
 pub mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,6 +39,7 @@ pub use stop::Stop;
 
 use self::executor::Executor;
 use self::kept::Kept;
+use self::machine::Limits;
 use self::schedule::{Report, Round, Scheduler};
 use self::slots::Slots;
 use crate::clock::Stopwatch;
@@ -44,10 +58,8 @@ const ROUNDS: usize = 10;
 pub struct RunOptions {
     /// How to plan.
     pub plan: PlanOptions,
-    /// CPU slots: steps that may run at once.
-    pub jobs: usize,
-    /// The GPUs to give out, by index.
-    pub gpus: Vec<u32>,
+    /// How much of the machine the run may use.
+    pub limits: Limits,
     /// Whether the failure of one branch leaves the independent ones running.
     pub keep_going: bool,
     /// Stops the run.
@@ -60,20 +72,25 @@ pub struct RunOptions {
     pub own_program: Option<PathBuf>,
     /// Where steps run.
     pub executor: Arc<dyn Executor>,
+    /// Whether steps outlive this process: each then has a keeper instead.
+    pub detached: bool,
+    /// Is told the run's id once the plan is made.
+    pub began: Option<fn(&str)>,
 }
 
 impl Default for RunOptions {
     fn default() -> Self {
         Self {
             plan: PlanOptions::default(),
-            jobs: std::thread::available_parallelism().map_or(1, usize::from),
-            gpus: slots::visible_gpus(),
+            limits: Limits::default(),
             keep_going: false,
             stop: Stop::default(),
             notes: Vec::new(),
             command: Vec::new(),
             own_program: None,
             executor: Arc::new(local::Local::default()),
+            detached: false,
+            began: None,
         }
     }
 }
@@ -192,6 +209,7 @@ pub async fn run(
     // Held until what the plan found is on the run's list.
     let hold = store.hold()?;
     let mut plan = plan::plan_first(graph, store, &options.plan, facts)?;
+    let mut machine = refuse::fit(graph, &plan, &options.limits, store.root())?;
     let recorder = match store.writable() {
         true => Some(Recorder::start(store, &graph.name, &graph.file, options.command.clone())?),
         false => None,
@@ -212,6 +230,9 @@ pub async fn run(
     };
     tell_plan(graph, &plan, &mut teller);
     options.notes.iter().for_each(|note| teller.tell(note));
+    if let (Some(began), Some(run)) = (options.began, &summary.run) {
+        began(run);
+    }
     let mut planning = options.plan.clone();
     for round in 1.. {
         summary.records.extend(plan.steps.iter().filter_map(|step| Some((step.id, plan.record_of(step.id)?.clone()))));
@@ -224,7 +245,9 @@ pub async fn run(
             break;
         }
         telling(&mut teller.sink, |tell| fetch_sources(graph, store, &plan, tell))?;
-        let report = run_round(graph, store, options, &planning.fresh, &plan, &mut teller, &summary.failed).await?;
+        let slots = Slots::new(machine.clone());
+        let round = new_round(graph, store, options, &planning.fresh, &summary.failed)?;
+        let report = Scheduler::new(round, &plan, slots, &mut teller).run().await?;
         let stale = report.deferred || mixes(&plan, &report);
         planning = next_options(&planning, &plan.facts, &report);
         summary.add(report);
@@ -236,6 +259,7 @@ pub async fn run(
         plan = plan::plan_with(graph, store, &planning, plan.facts.clone())?;
         kept.list(&plan)?;
         drop(hold);
+        machine = refuse::fit(graph, &plan, &options.limits, store.root())?;
         teller.why = reasons(&plan);
     }
     summary.stopped = options.stop.is_asked();
@@ -288,17 +312,15 @@ fn reasons(plan: &Plan) -> BTreeMap<StepId, Vec<Cause>> {
     plan.steps.iter().filter_map(reason).collect()
 }
 
-async fn run_round(
-    graph: &Graph,
-    store: &Store,
+fn new_round<'a>(
+    graph: &'a Graph,
+    store: &'a Store,
     options: &RunOptions,
-    fresh: &BTreeSet<StepId>,
-    plan: &Plan,
-    teller: &mut Teller<'_>,
-    failed_before: &BTreeSet<StepId>,
-) -> Result<Report, EngineError> {
+    fresh: &'a BTreeSet<StepId>,
+    failed_before: &'a BTreeSet<StepId>,
+) -> Result<Round<'a>, EngineError> {
     let own = options.own_program.clone().map_or_else(std::env::current_exe, Ok);
-    let round = Round {
+    Ok(Round {
         graph,
         store,
         executor: options.executor.clone(),
@@ -306,9 +328,9 @@ async fn run_round(
         own_program: own.map_err(EngineError::io("find", "this program".as_ref()))?,
         fresh,
         keep_going: options.keep_going,
+        detached: options.detached,
         failed_before,
-    };
-    Scheduler::new(round, plan, Slots::new(options.jobs, &options.gpus), teller).run().await
+    })
 }
 
 /// Whether a hit may stand on another realisation of a step than the one that has just been made.

@@ -61,6 +61,7 @@ pub struct Io {
     outputs: BTreeMap<String, PathBuf>,
     state: PathBuf,
     manner: Manner,
+    secrets: Vec<String>,
     events: Option<Mutex<File>>,
 }
 
@@ -81,7 +82,14 @@ impl Io {
                 .map_err(|error| StageError::file("open the event file", path, &error))
         };
         let events = events.map(open).transpose()?.map(Mutex::new);
-        Ok(Self { inputs, outputs, state, manner, events })
+        Ok(Self { inputs, outputs, state, manner, secrets: Vec::new(), events })
+    }
+
+    /// The same with these names of secrets.
+    #[must_use]
+    pub fn with_secrets(mut self, names: Vec<String>) -> Self {
+        self.secrets = names;
+        self
     }
 
     /// The path of a required input.
@@ -131,6 +139,15 @@ impl Io {
     /// Device and threads.
     pub fn manner(&self) -> &Manner {
         &self.manner
+    }
+
+    /// The value of a secret that the pipeline grants under `run.secrets`. For the wire only: it must not reach an
+    /// output, and what reaches the log or an event shows its name instead.
+    pub fn secret(&self, name: &str) -> Result<String, StageError> {
+        let granted = self.secrets.iter().any(|granted| granted == name);
+        let value = granted.then(|| std::env::var(name).ok()).flatten();
+        let missing = || StageError::new(format!("the step was not given the secret `{name}`"));
+        value.ok_or_else(|| missing().hint(format!("write `run.secrets = [\"{name}\"]`")))
     }
 
     /// How far the step is, in `unit`s (`rows`, `steps`, `tokens`).

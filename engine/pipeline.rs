@@ -30,6 +30,7 @@ use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 
 pub use select::select;
+pub use settings::bytes;
 
 use self::document::Document;
 use self::goals::Goals;

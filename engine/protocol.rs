@@ -35,6 +35,9 @@ pub struct StepRequest {
     pub state: PathBuf,
     /// Device and threads.
     pub manner: Manner,
+    /// Names of the secrets that stand in the worker's environment; never their values.
+    #[serde(default)]
+    pub secrets: Vec<String>,
 }
 
 /// One line of `events.jsonl`.
@@ -63,6 +66,11 @@ pub enum StepEvent {
     Log {
         /// The line.
         message: String,
+    },
+    /// The runner follows a step that a run before it started (never said by a step).
+    Attached {
+        /// The process that keeps it; `None` if it has ended meanwhile.
+        process: Option<u32>,
     },
     /// A checkpoint lies in the state folder.
     Checkpoint {

@@ -55,6 +55,7 @@ fn parts() -> Map<String, Json> {
     let text = || json!({ "anyOf": [{ "type": "string" }, reference("param")] });
     let amount = || json!({ "anyOf": [{ "type": "integer" }, { "type": "string" }, reference("param")] });
     let one_or_list = json!({ "anyOf": [reference("scalar"), { "type": "array", "items": reference("scalar") }] });
+    let variable = "^[A-Za-z_][A-Za-z0-9_]*$";
     let combination = json!({ "type": "object", "minProperties": 1, "additionalProperties": one_or_list });
     let parts = json!({
         "scalar": { "type": ["string", "number", "boolean"] },
@@ -111,11 +112,18 @@ fn parts() -> Map<String, Json> {
             "axes": { "type": "object", "additionalProperties": reference("axis") } } },
         "run": { "type": "object", "description": "How it runs; never in a key.", "additionalProperties": false,
             "properties": {
-                "cpu": whole(1), "threads": whole(1), "gpu": whole(0), "mem": amount(), "time": text(),
+                "cpu": whole(1), "threads": whole(1), "gpu": { "anyOf": [whole(0), { "const": "auto" }] },
+                "gpu_share": whole(1), "mem": amount(), "disk": amount(), "time": text(),
                 "device": { "anyOf": [{ "type": "string", "pattern": "^(auto|cpu|cuda(:[0-9]+)?)$" }, reference("param")] },
                 "retry": { "type": "object", "additionalProperties": false, "properties": {
-                    "max": whole(0),
-                    "on": { "type": "array", "items": { "enum": ["oom", "preempted", "timeout", "failed"] } } } } } },
+                    "max": whole(0), "backoff": text(),
+                    "on": { "type": "array", "items": { "enum": ["oom", "preempted", "timeout", "failed"] } } } },
+                "secrets": { "type": "array", "items": { "anyOf": [{ "type": "string", "pattern": variable },
+                    { "type": "object", "required": ["name"], "additionalProperties": false, "properties": {
+                        "name": { "type": "string", "pattern": variable }, "file": { "type": "string" } } }] } },
+                "sandbox": { "anyOf": [{ "type": "boolean" },
+                    { "type": "object", "additionalProperties": false, "properties": {
+                        "mount": { "type": "array", "items": { "type": "string", "pattern": "^(~?/)" } } } }] } } },
         "one": { "description": "`STAGE.OUTPUT`, `source.NAME`, or a graft.", "anyOf": [
             { "type": "string", "pattern": "^[^./]+\\.[^./]+(/.+)?$" },
             { "type": "object", "required": ["from"], "additionalProperties": false, "properties": {

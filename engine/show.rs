@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::Value as Json;
 
 use crate::nearest;
+use crate::settings::{self, Key};
 use crate::stage::{Class, Determinism, Kind, Registry, Worker};
 
 /// Columns of a line of documentation.
@@ -83,6 +84,16 @@ pub fn kinds_text(registry: &Registry) -> String {
     let mut text = String::new();
     for line in lines {
         let _ = writeln!(text, "{:width$}  {}", line.kind, line.about);
+    }
+    text
+}
+
+/// What a stage may say under `run`, as text.
+pub fn run_text() -> String {
+    let mut text = String::from("run   how a stage runs; never part of a key\n\n");
+    for Key { name, is, about } in settings::KEYS {
+        let _ = writeln!(text, "  {name} = {is}");
+        wrap(&mut text, "      ", about);
     }
     text
 }

@@ -9,6 +9,8 @@ use crate::choice::Choice;
 use crate::compare::{self, CompareArgs};
 use crate::init::{self, InitArgs};
 use crate::lock::{self, LockArgs};
+use crate::resources::ResourceArgs;
+use crate::watch::{EXAMPLES as WATCH_EXAMPLES, WatchArgs};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -57,6 +59,9 @@ pub enum Command {
     /// Run what is missing
     #[command(after_help = RUN_EXAMPLES)]
     Run(RunArgs),
+    /// Run what is missing whenever the pipeline file or a source changes
+    #[command(after_help = WATCH_EXAMPLES)]
+    Watch(WatchArgs),
     /// Say what would run, and why, without running it
     #[command(after_help = PLAN_EXAMPLES)]
     Plan(PlanArgs),
@@ -108,6 +113,9 @@ pub enum Command {
     /// One step, in its own process
     #[command(name = "__step", hide = true)]
     Step(StepArgs),
+    /// What a detached step is kept by
+    #[command(name = "__keep", hide = true)]
+    Keep(StepArgs),
 }
 
 /// The pipeline and how it is instantiated.
@@ -148,7 +156,11 @@ Examples:
   plumb run r-align.toml --until train            what the goals need, up to `train`
   plumb run r-align.toml --fresh 'train@seed=1'   once more, although its result is there
   plumb run r-align.toml --profile smoke -j 2 --keep-going
-  plumb run r-align.toml --json                   one event a line";
+  plumb run r-align.toml --json                   one event a line
+  plumb run r-align.toml --detach                 in the background; says how to follow and to stop it
+  plumb run r-align.toml --gpus 0,1 --mem 64GiB   of this machine, use only so much
+
+Ctrl-C ends the running steps and keeps what is done; checkpoints stay, so the next run continues from them.";
 
 /// `plumb run`.
 #[derive(Debug, Clone, Args)]
@@ -159,15 +171,21 @@ pub struct RunArgs {
     /// Which steps.
     #[command(flatten)]
     pub choice: Choice,
-    /// CPU slots: how much runs at once [default: the cores of this machine]
-    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    pub jobs: Option<u16>,
+    /// What the run may use.
+    #[command(flatten)]
+    pub resources: ResourceArgs,
     /// What it may cost.
     #[command(flatten)]
     pub allowance: crate::allowance::AllowanceArgs,
     /// When a step fails, go on with the steps that do not need it
     #[arg(short, long)]
     pub keep_going: bool,
+    /// Return at once: run and steps go on without this terminal, and the next `plumb run` re-attaches to them
+    #[arg(long)]
+    pub detach: bool,
+    /// The process that `--detach` starts
+    #[arg(long, hide = true)]
+    pub detached: bool,
     /// Tell every step, hits included
     #[arg(short, long)]
     pub verbose: bool,
@@ -200,6 +218,9 @@ pub struct PlanArgs {
     /// What it may cost.
     #[command(flatten)]
     pub allowance: crate::allowance::AllowanceArgs,
+    /// What a run might use: a stage that asks for more is refused.
+    #[command(flatten)]
+    pub resources: ResourceArgs,
     /// Tell every step, hits included
     #[arg(short, long)]
     pub verbose: bool,
@@ -223,6 +244,7 @@ const SHOW_EXAMPLES: &str = "\
 Examples:
   plumb show                      every stage kind
   plumb show genrm.train          its inputs, outputs and parameters, with defaults
+  plumb show run                  what a stage may say under `run`: resources, retries, secrets, sandbox
   plumb show genrm.train --schema the JSON Schema of its parameters
   plumb show --schema             the JSON Schema of pipeline files, for editors (`plumb init` writes it too)";
 

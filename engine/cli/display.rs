@@ -91,9 +91,10 @@ impl Display {
             }
             Event::Step { step, event } => self.said(step, event),
             Event::Finished { step, took, unchanged } => self.finished(step, *took, *unchanged),
-            Event::Retried { step, error, .. } => {
+            Event::Retried { step, error, pause, .. } => {
                 self.ended(step, false);
-                self.line(Tone::Warn, "again", step, error);
+                let pause = if pause.is_zero() { String::new() } else { format!("; in {}", units::duration(*pause)) };
+                self.line(Tone::Warn, "again", step, &format!("{error}{pause}"));
             }
             Event::Failed { step, error, took, .. } => {
                 self.ended(step, true);
@@ -193,6 +194,10 @@ impl Display {
             && self.manner == Manner::Verbose
         {
             self.line(Tone::Faint, "says", step, message);
+        }
+        if let StepEvent::Attached { process } = event {
+            let kept = process.map_or("it has ended meanwhile".into(), |process| format!("process {process} runs it"));
+            self.line(Tone::Strong, "attach", step, &format!("to the detached step: {kept}"));
         }
         let Some(running) = self.running.get_mut(step) else { return };
         let at = running.watch.elapsed();

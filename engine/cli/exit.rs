@@ -19,6 +19,20 @@ pub enum Exit {
     Stopped,
 }
 
+impl Exit {
+    /// What another `plumb` has told the shell; a bug where it was killed.
+    pub fn from_code(code: Option<i32>) -> Self {
+        match code {
+            Some(0) => Self::Done,
+            Some(1) => Self::Failed,
+            Some(2) => Self::Wrong,
+            Some(3) => Self::Cache,
+            Some(130) => Self::Stopped,
+            _ => Self::Bug,
+        }
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(match exit {

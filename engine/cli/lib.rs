@@ -39,6 +39,7 @@ pub mod choice;
 pub mod compare;
 pub mod context;
 pub mod demo;
+pub mod detach;
 pub mod display;
 pub mod drawing;
 pub mod exit;
@@ -51,6 +52,7 @@ pub mod meter;
 pub mod paint;
 pub mod plan;
 pub mod printer;
+pub mod resources;
 pub mod results;
 pub mod run;
 pub mod scores;
@@ -62,6 +64,7 @@ pub mod table;
 pub mod trouble;
 pub mod units;
 pub mod verify;
+pub mod watch;
 pub mod why;
 
 use std::process::ExitCode;
@@ -69,7 +72,7 @@ use std::sync::Arc;
 
 use clap::{CommandFactory as _, Parser as _};
 use plumb_engine::command;
-use plumb_engine::execute::child;
+use plumb_engine::execute::{child, keeper};
 use plumb_engine::stage::Registry;
 
 use crate::args::{Command, CommandLine, GraphArgs};
@@ -84,6 +87,9 @@ pub fn main(registry: &Registry) -> ExitCode {
     let line = CommandLine::parse();
     if let Command::Step(args) = &line.command {
         return child::step_main(registry, &args.folder);
+    }
+    if let Command::Keep(args) = &line.command {
+        return keeper::keep_main(&args.folder);
     }
     tell_bugs();
     start_tracing();
@@ -105,6 +111,7 @@ pub fn main(registry: &Registry) -> ExitCode {
 fn dispatch(context: &Context, command: &Command) -> Result<Exit, Trouble> {
     match command {
         Command::Run(args) => run::run(context, args),
+        Command::Watch(args) => watch::run(context, args),
         Command::Plan(args) => plan::run(context, args),
         Command::Verify(args) => verify::run(context, args),
         Command::Export(args) => export::run(context, args),
@@ -122,7 +129,7 @@ fn dispatch(context: &Context, command: &Command) -> Result<Exit, Trouble> {
         Command::Demo(args) => run::demo(context, args),
         Command::Init(args) => init::run(context, args),
         Command::Completions(args) => Ok(complete(context, args.shell)),
-        Command::Step(_) => Ok(Exit::Bug),
+        Command::Step(_) | Command::Keep(_) => Ok(Exit::Bug),
     }
 }
 

@@ -35,7 +35,7 @@ impl Meter {
                     self.metric = Some((name.clone(), *value));
                 }
             }
-            StepEvent::Log { .. } | StepEvent::Checkpoint { .. } => {}
+            StepEvent::Log { .. } | StepEvent::Checkpoint { .. } | StepEvent::Attached { .. } => {}
         }
     }
 

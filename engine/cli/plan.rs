@@ -5,6 +5,7 @@ mod stages;
 use plumb_engine::budget::Fit;
 use plumb_engine::estimate::{Estimate, Forecast, Total};
 use plumb_engine::event::{Cause, Event};
+use plumb_engine::execute::refuse;
 use plumb_engine::graph::{Graph, StepId};
 use plumb_engine::plan::{self, Plan, State};
 use serde::Serialize;
@@ -58,9 +59,10 @@ pub fn run(context: &Context, args: &PlanArgs) -> Result<Exit, Trouble> {
     let (graph, options) = args.choice.load(context, &args.pipeline)?;
     let store = context.store()?;
     let plan = context.plan(&graph, &store, &options)?;
+    let limits = args.resources.limits()?;
+    let machine = refuse::fit(&graph, &plan, &limits, store.root())?;
     let forecast = Forecast::of(&graph, &plan, &store)?;
-    let jobs = std::thread::available_parallelism().map_or(1, usize::from);
-    let fit = Fit { graph: &graph, plan: &plan, forecast: &forecast, jobs };
+    let fit = Fit { graph: &graph, plan: &plan, forecast: &forecast, jobs: machine.cpus };
     let command = format!("plumb plan {} --budget …", args.pipeline.file.display());
     let allowance = args.allowance.apply(fit, &command)?;
     if args.form.json {

@@ -13,6 +13,7 @@ use crate::allowance::Allowance;
 use crate::args::{DemoArgs, Pipeline, RunArgs};
 use crate::context::Context;
 use crate::demo;
+use crate::detach;
 use crate::display::{Display, Manner};
 use crate::exit::Exit;
 use crate::growth::{self, Turn};
@@ -23,7 +24,11 @@ use crate::trouble::{self, Trouble};
 
 /// Runs the command.
 pub fn run(context: &Context, args: &RunArgs) -> Result<Exit, Trouble> {
-    let manner = match (args.form.json, args.verbose) {
+    if args.detach && !args.detached {
+        return detach::start(context, &args.pipeline.file, args.form.json);
+    }
+    // A detached run says on stdout only that it began.
+    let manner = match (args.form.json && !args.detached, args.verbose) {
         (true, _) => Manner::Json,
         (false, true) => Manner::Verbose,
         (false, false) => Manner::People,
@@ -33,8 +38,9 @@ pub fn run(context: &Context, args: &RunArgs) -> Result<Exit, Trouble> {
     // Replicate by replicate where an axis grows: each turn makes what decides on the next one, the last the goals.
     loop {
         let (mut graph, plan) = choice.load(context, &args.pipeline)?;
-        let mut options = RunOptions { plan, keep_going: args.keep_going, ..RunOptions::default() };
-        options.jobs = args.jobs.map_or(options.jobs, usize::from);
+        let limits = args.resources.limits()?;
+        let options = RunOptions { plan, limits, keep_going: args.keep_going, ..RunOptions::default() };
+        let mut options = if args.detached { detach::inside(options) } else { options };
         let turn = growth::turn(&mut graph, measured, &options.plan.fresh, &context.printer)?;
         let count = graph.growing.as_ref().map(|growing| growing.count);
         if let (Some(exit), Turn::Goals) = (ended, turn)
@@ -47,7 +53,7 @@ pub fn run(context: &Context, args: &RunArgs) -> Result<Exit, Trouble> {
             let store = context.store()?;
             let plan = context.plan(&graph, &store, &options.plan)?;
             let forecast = Forecast::of(&graph, &plan, &store)?;
-            let fit = Fit { graph: &graph, plan: &plan, forecast: &forecast, jobs: options.jobs };
+            let fit = Fit { graph: &graph, plan: &plan, forecast: &forecast, jobs: options.limits.cpus() };
             let command = format!("plumb run {} --budget …", args.pipeline.file.display());
             if let Some(allowance) = args.allowance.apply(fit, &command)? {
                 allowance.tell(context);

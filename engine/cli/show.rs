@@ -1,7 +1,7 @@
 //! `plumb show`: the stage kinds, one kind's page, or the JSON Schema of its parameters or of pipeline files.
 
 use plumb_engine::diagnostic::Diagnostics;
-use plumb_engine::{schema, show};
+use plumb_engine::{schema, settings, show};
 
 use crate::args::ShowArgs;
 use crate::context::Context;
@@ -15,6 +15,8 @@ pub fn run(context: &Context, args: &ShowArgs) -> Result<Exit, Trouble> {
         None if args.schema => printer.data(schema::text(registry).trim_end()),
         None if args.form.json => printer.json(&show::kinds(registry)),
         None => printer.data(show::kinds_text(registry).trim_end()),
+        Some(name) if name == "run" && args.form.json => printer.json(&settings::KEYS),
+        Some(name) if name == "run" => printer.data(show::run_text().trim_end()),
         Some(name) => {
             let page = show::kind(registry, name).map_err(Diagnostics::from)?;
             match registry.find(page.line.kind).filter(|_| args.schema) {

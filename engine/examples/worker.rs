@@ -8,6 +8,7 @@ use std::sync::Arc;
 use plumb_cache::{Store, StoreOptions};
 use plumb_engine::command::Command;
 use plumb_engine::execute::child::step_main;
+use plumb_engine::execute::keeper::keep_main;
 use plumb_engine::execute::{RunOptions, run};
 use plumb_engine::io::Io;
 use plumb_engine::pipeline::{Selection, load};
@@ -68,6 +69,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
     match &arguments[..] {
         [_, step, scratch] if step == "__step" => step_main(&registry(), Path::new(scratch)),
+        [_, keep, folder] if keep == "__keep" => keep_main(Path::new(folder)),
         [_, run, file, cache] if run == "run" => run_file(Path::new(file), Path::new(cache)),
         _ => ExitCode::FAILURE,
     }

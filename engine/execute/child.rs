@@ -44,8 +44,8 @@ pub fn step_main_in(registry: &Registry, scratch: &Path, environment: BTreeMap<S
 fn run(registry: &Registry, scratch: &Path) -> Result<(), StageError> {
     let request = read_request(&scratch.join(REQUEST))?;
     let runner = find(registry, &request)?;
-    let StepRequest { params, inputs, outputs, state, manner, .. } = request;
-    let io = Io::new(inputs, outputs, state, manner, Some(&scratch.join(EVENTS)))?;
+    let StepRequest { params, inputs, outputs, state, manner, secrets, .. } = request;
+    let io = Io::new(inputs, outputs, state, manner, Some(&scratch.join(EVENTS)))?.with_secrets(secrets);
     catch_unwind(AssertUnwindSafe(|| runner(params, &io))).unwrap_or_else(|panic| Err(panicked(panic.as_ref())))
 }
 
@@ -191,6 +191,7 @@ mod tests {
             outputs: BTreeMap::from([("to".into(), scratch.join("to"))]),
             state: scratch.to_path_buf(),
             manner: Manner::default(),
+            secrets: Vec::new(),
         }
     }
 

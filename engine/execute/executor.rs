@@ -6,11 +6,14 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
+use super::secrets::Secrets;
 use super::stop::Stop;
 use crate::protocol::StepEvent;
 
 /// A program that is ready to start.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Launch {
     /// The program.
     pub program: OsString,
@@ -20,18 +23,23 @@ pub struct Launch {
     pub folder: PathBuf,
     /// Its environment.
     pub environment: Environment,
-    /// The GPUs it may use; `None` leaves the choice to it.
-    pub gpus: Option<Vec<u32>>,
+    /// The GPUs it may use, as `CUDA_VISIBLE_DEVICES` names them; it sees no others.
+    pub gpus: Vec<String>,
+    /// What else stands in its environment, and never in what it says.
+    #[serde(skip)]
+    pub secrets: Secrets,
     /// Where its standard output and standard error go.
     pub log: PathBuf,
     /// Where it may append its events.
     pub events: PathBuf,
     /// How long it may run.
     pub time: Option<Duration>,
+    /// How many bytes of memory it and its descendants may hold.
+    pub mem: Option<u64>,
 }
 
 /// What a program sees of the runner's environment.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Environment {
     /// All of it: workers of the house.
     Inherited,
@@ -40,7 +48,7 @@ pub enum Environment {
 }
 
 /// How a program ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum How {
     /// With this exit status.
     Exited(i32),
@@ -48,23 +56,39 @@ pub enum How {
     Signalled(i32),
     /// It ran past its time and was killed.
     TimedOut,
+    /// It held more memory than it may and was killed.
+    TooBig {
+        /// How much it held.
+        held: u64,
+    },
     /// The user stopped it.
     Stopped,
     /// It could not be started.
     NotStarted(String),
+    /// Whoever followed it was killed, and it with them.
+    Lost,
 }
 
 /// A program's end and what it took.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Ending {
     /// How it ended.
     pub how: How,
+    /// Where it was killed: whether the kernel did it for want of memory; `None` where nobody tells.
+    pub oom: Option<bool>,
     /// From start to end.
     pub wall: Duration,
     /// User and system time of it and its children.
     pub cpu: Duration,
     /// The most memory one of its processes held.
     pub peak_memory_bytes: u64,
+}
+
+impl Ending {
+    /// Of what never ran, or of which nothing is known.
+    pub fn without_a_process(how: How, wall: Duration) -> Self {
+        Self { how, oom: None, wall, cpu: Duration::ZERO, peak_memory_bytes: 0 }
+    }
 }
 
 /// Runs programs.

@@ -1,6 +1,7 @@
-//! Ends the process groups of running steps when the runner is killed with `kill -9`. The kernel's death signal
-//! reaches only the direct child; a launcher's own workers (and their GPUs) would live on. One small shell per run
-//! reads which groups live from a pipe; when the pipe closes, it ends those that are left.
+//! Ends the processes of running steps when the runner is killed with `kill -9`. The kernel's death signal reaches
+//! only the direct child; a launcher's own workers (and their GPUs) and daemons would live on. One small shell per run
+//! reads which groups live from a pipe; when the pipe closes, it ends those that are left, and what bears the run's
+//! mark in its environment.
 
 use std::io::Write;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
@@ -10,7 +11,10 @@ use std::sync::Mutex;
 
 use rustix::process::Pid;
 
-/// `+ ID` and `- ID` lines until the end of the runner; then what is left is killed.
+use super::orphans::Mark;
+
+/// `+ ID` and `- ID` lines until the end of the runner; then what is left is killed, again and again while more is
+/// found: whoever is just being forked is not listed yet.
 const SCRIPT: &str = r#"
 live=
 while read -r what id; do
@@ -20,6 +24,11 @@ while read -r what id; do
     esac
 done
 for one in $live; do kill -9 "-$one"; done
+for round in 1 2 3 4 5 6 7 8; do
+    marked=$(grep -lsz "^PLUMB_STEP=$1" /proc/[0-9]*/environ)
+    [ "$marked" ] || exit 0
+    for one in $marked; do one=${one#/proc/}; kill -9 "${one%/environ}"; done
+done
 "#;
 
 /// The shell, and the pipe to it.
@@ -31,9 +40,13 @@ pub(super) struct Guardian {
 
 impl Guardian {
     /// Starts the shell; without one, only direct children die with the runner.
-    pub(super) fn start() -> Option<Self> {
+    pub(super) fn start(mark: &Mark) -> Option<Self> {
         let mut command = Command::new("/bin/sh");
-        command.args(["-c", SCRIPT]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+            .args(["-c", SCRIPT, "guardian", mark.run()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         // In a group of its own, so that Ctrl-C leaves it alone.
         let started = command.env_clear().current_dir("/").process_group(0).spawn();
         match started {

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use plumb_cache::{ActionRecord, Store};
 
 use super::RunOptions;
+use super::machine::Machine;
 use super::needs::Needs;
 use super::task::{Aside, Task};
 use crate::error::EngineError;
 use crate::graph::{Graph, StepId};
 use crate::maker;
 use crate::plan::Plan;
+use crate::plan::facts::pipeline_folder;
 use crate::plan::resolve::{self, Trouble};
 
 /// What came of it.
@@ -43,6 +45,7 @@ pub fn rehearse(
     let log = store.logs_folder().join(format!("verify-{}.log", canonical.action));
     // The log of an earlier verification; this one appends to nothing.
     let _ = std::fs::remove_file(&log);
+    let machine = Machine::find(&options.limits, store.root(), std::iter::once(&step.run));
     let task = Task {
         kind: step.kind.clone(),
         params: step.params.clone(),
@@ -52,7 +55,9 @@ pub fn rehearse(
         files: needs.listed_files(step),
         draft: ActionRecord { outputs: BTreeMap::new(), made_by: maker::name(), ..canonical.clone() },
         fresh: false,
-        gpus: options.gpus.iter().copied().take(step.run.gpu).collect(),
+        gpus: machine.gpus.iter().take(machine.gpus_for(&step.run)).cloned().collect(),
+        pipeline_folder: pipeline_folder(graph).to_owned(),
+        detached: false,
         log: log.clone(),
         own_program: own.map_err(EngineError::io("find", "this program".as_ref()))?,
         claim: None,

@@ -2,6 +2,7 @@
 //! publishes nothing; outputs are collected only if the step ended well and every declared one is there.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,9 +11,13 @@ use std::time::Duration;
 use plumb_cache::{ActionRecord, Artifact, CacheError, Claim, Cost, Publication, RECORD_FORMAT, RecordedOutput, Store};
 
 use super::child::{self, declaration_digest};
-use super::executor::{Ending, Environment, Executor, How, Launch};
+use super::executor::{Ending, Environment, Executor, Launch};
+use super::keeper::{self, KeptStep};
 use super::place::{self, Layout, Origin, Wanted};
+use super::sandbox::{self, Inside};
+use super::secrets::Secrets;
 use super::stop::Stop;
+use super::verdict::{Ended, Verdict, log_length};
 use super::worker;
 use crate::canonical::Value;
 use crate::clock::{self, Stopwatch};
@@ -20,10 +25,15 @@ use crate::error::EngineError;
 use crate::graph::Output;
 use crate::io::InputPlace;
 use crate::maker;
-use crate::protocol::{ExitMarker, PROTOCOL, StepEvent, StepRequest};
+use crate::protocol::{PROTOCOL, StepEvent, StepRequest};
 use crate::settings::{RetryCause, RunSettings};
 use crate::source::Local;
-use crate::stage::{Class, Kind, Places, StageError};
+use crate::stage::{Class, Kind, Places, Program, StageError};
+
+/// The variable that names the state folder to a user's program.
+const STATE: &str = "PLUMB_STATE";
+/// The variable that names the file to which a user's program may append its events.
+const EVENTS: &str = "PLUMB_EVENTS";
 
 /// Everything one attempt needs.
 pub(super) struct Task {
@@ -38,10 +48,15 @@ pub(super) struct Task {
     pub(super) draft: ActionRecord,
     /// Whether the result shall be preferred to an earlier one (`--fresh`).
     pub(super) fresh: bool,
-    pub(super) gpus: Vec<u32>,
+    /// As `CUDA_VISIBLE_DEVICES` names them.
+    pub(super) gpus: Vec<String>,
+    /// Where relative files of secrets start from.
+    pub(super) pipeline_folder: PathBuf,
     pub(super) log: PathBuf,
     /// The program that runs kinds of the house itself.
     pub(super) own_program: PathBuf,
+    /// Whether the step outlives this process.
+    pub(super) detached: bool,
     /// Let go once the record is published; a step that runs aside has none.
     pub(super) claim: Option<Claim>,
 }
@@ -79,12 +94,17 @@ pub(super) struct Failure {
 }
 
 impl Failure {
-    fn new(error: StageError, cause: RetryCause) -> Self {
+    pub(super) fn new(error: StageError, cause: RetryCause) -> Self {
         Self { error: error.message, hint: error.hint, cause, stopped: false, took: Duration::ZERO }
+    }
+
+    /// The same, as what the user asked for.
+    pub(super) fn by_the_user(self) -> Self {
+        Self { stopped: true, ..self }
     }
 }
 
-enum Trouble {
+pub(super) enum Trouble {
     Failed(Failure),
     Engine(EngineError),
 }
@@ -135,8 +155,21 @@ impl Task {
         told: &mut dyn FnMut(StepEvent),
     ) -> Result<ActionRecord, Trouble> {
         let state = store.state_folder(&self.draft.action)?;
-        let made = self.execute(store, executor, stop, told, &state)?;
-        let record = self.publish(store, made)?;
+        let folder = keeper::folder(&state);
+        let publish = |record| self.publish(store, record);
+        let record = match KeptStep::find(&folder)? {
+            Some(step) => {
+                self.attach(&step, told);
+                self.follow_kept(store, step, &folder, stop, told)
+            }
+            None if self.detached => {
+                fs::create_dir(&folder).map_err(EngineError::io("make the folder", &folder))?;
+                let launch = self.lay_out(store, &folder, &state)?;
+                let step = KeptStep::start(&folder, launch, &self.own_program)?;
+                self.follow_kept(store, step, &folder, stop, told)
+            }
+            None => self.execute(store, executor, stop, told, &state, publish),
+        }?;
         // What is left of it is only disk space, which `cache gc` finds too.
         let _ = fs::remove_dir_all(&state);
         Ok(record)
@@ -146,7 +179,7 @@ impl Task {
     pub(super) fn aside(self, store: &Store, executor: &dyn Executor, stop: &Stop) -> Aside {
         let made = store.scratch_folder().map_err(Trouble::from).and_then(|state| {
             let quiet = &mut |_| {};
-            self.execute(store, executor, stop, quiet, state.path())
+            self.execute(store, executor, stop, quiet, state.path(), Ok)
         });
         match made {
             Ok(record) => Aside::Made(Box::new(record)),
@@ -155,7 +188,7 @@ impl Task {
         }
     }
 
-    /// From the scratch folder to the stored outputs. The record is nobody's yet.
+    /// From a scratch folder of this process to what came of it.
     fn execute(
         &self,
         store: &Store,
@@ -163,27 +196,70 @@ impl Task {
         stop: &Stop,
         told: &mut dyn FnMut(StepEvent),
         state: &Path,
+        publish: impl FnOnce(ActionRecord) -> Result<ActionRecord, Trouble>,
     ) -> Result<ActionRecord, Trouble> {
         let scratch = store.scratch_folder()?;
-        let scratch = scratch.path();
+        let launch = self.lay_out(store, scratch.path(), state)?;
+        let before = log_length(&launch);
+        let ending = executor.run(&launch, stop, told);
+        self.conclude(store, scratch.path(), &Ended { launch: &launch, ending: &ending, before }, publish)
+    }
+
+    /// Inputs and outputs in a scratch folder, and the program that is to run there.
+    fn lay_out(&self, store: &Store, scratch: &Path, state: &Path) -> Result<Launch, Trouble> {
+        let folder = scratch.join("outputs");
+        fs::create_dir(&folder).map_err(EngineError::io("make the folder", &folder))?;
         let outputs = self.output_places(scratch)?;
         let inputs = Layout { store, scratch, kind: self.kind.as_ref() }.inputs(&self.inputs)?;
-        let launch = self.launch(scratch, inputs, &outputs, state)?;
-        let ending = executor.run(&launch, stop, told);
-        let environment = self.verdict(scratch, &ending)?;
+        self.launch(scratch, inputs, &outputs, state)
+    }
+
+    /// The step was started by a run that is gone. Its log goes on in this run's; where that cannot be, the old one
+    /// still has it.
+    fn attach(&self, step: &KeptStep, told: &mut dyn FnMut(StepEvent)) {
+        let _ = fs::hard_link(&step.launch().log, &self.log);
+        told(StepEvent::Attached { process: step.process() });
+    }
+
+    fn follow_kept(
+        &self,
+        store: &Store,
+        step: KeptStep,
+        folder: &Path,
+        stop: &Stop,
+        told: &mut dyn FnMut(StepEvent),
+    ) -> Result<ActionRecord, Trouble> {
+        let launch =
+            Launch { secrets: Secrets::read(&self.run.secrets, &self.pipeline_folder)?, ..step.launch().clone() };
+        let ending = step.follow(stop, told);
+        let ended = Ended { launch: &launch, ending: &ending, before: 0 };
+        let concluded = self.conclude(store, folder, &ended, |record| self.publish(store, record));
+        // Whatever came of it: what is left is only disk space.
+        let _ = fs::remove_dir_all(folder);
+        concluded
+    }
+
+    /// What came of a program that has ended: its record once its outputs are stored, or why not.
+    fn conclude(
+        &self,
+        store: &Store,
+        scratch: &Path,
+        ended: &Ended<'_>,
+        publish: impl FnOnce(ActionRecord) -> Result<ActionRecord, Trouble>,
+    ) -> Result<ActionRecord, Trouble> {
+        let environment = Verdict { task: self, ended }.of(scratch)?;
         if let Some(name) = place::changed(store, self.outside())? {
             let error = StageError::new(format!("`{name}` changed while the step ran, so its result is not kept"));
             return Err(error.hint("run again once nothing writes to it").into());
         }
         // No collector comes between the blobs and the record that names them.
         let _hold = store.hold()?;
-        let collected = self.collect(store, &outputs)?;
-        Ok(self.record(collected, environment, &ending))
+        let collected = self.collect(store, &self.output_places(scratch)?)?;
+        publish(self.record(collected, environment, ended.ending))
     }
 
     fn output_places(&self, scratch: &Path) -> Result<BTreeMap<String, PathBuf>, EngineError> {
         let folder = scratch.join("outputs");
-        fs::create_dir(&folder).map_err(EngineError::io("make the folder", &folder))?;
         let mut places = BTreeMap::new();
         for output in &self.outputs {
             let path = folder.join(&output.file);
@@ -207,25 +283,54 @@ impl Task {
             arguments: Vec::new(),
             folder: scratch.to_owned(),
             environment: Environment::Inherited,
-            gpus: (self.run.gpu > 0).then(|| self.gpus.clone()),
+            gpus: self.gpus.clone(),
+            secrets: Secrets::read(&self.run.secrets, &self.pipeline_folder)?,
             log: self.log.clone(),
             events: scratch.join(child::EVENTS),
             time: self.run.time,
+            mem: self.run.mem,
         };
         let paths = place::paths_for_program(&inputs, scratch);
         if let Some(program) = self.kind.program(&self.params, Places { inputs: &paths?, outputs, state }) {
-            let program = program?;
-            let mut argv = program.argv.into_iter().map(Into::into);
-            launch.folder = self.work_folder(scratch)?;
-            launch.program = argv.next().ok_or_else(|| StageError::new("`with.argv` names no program"))?;
-            launch.arguments = argv.collect();
-            launch.environment = Environment::Closed(program.env);
+            self.launch_program(&mut launch, program?, scratch, state)?;
             return Ok(launch);
         }
         launch.program = worker::find(self.kind.declaration().worker, &self.own_program)?.into();
         launch.arguments = vec!["__step".into(), scratch.into()];
         self.write_request(scratch, inputs, outputs, state)?;
         Ok(launch)
+    }
+
+    /// A program of the user's: in a folder with the listed files, in a closed environment, in a sandbox if asked for.
+    fn launch_program(
+        &self,
+        launch: &mut Launch,
+        program: Program,
+        scratch: &Path,
+        state: &Path,
+    ) -> Result<(), Trouble> {
+        let work = self.work_folder(scratch)?;
+        let mut environment = program.env;
+        for (name, path) in [(STATE, state), (EVENTS, &launch.events)] {
+            environment.entry(name.into()).or_insert_with(|| path.display().to_string());
+        }
+        launch.environment = Environment::Closed(environment);
+        let mut argv: Vec<OsString> = program.argv.into_iter().map(Into::into).collect();
+        if let Some(settings) = &self.run.sandbox {
+            let (inputs, outputs) = (scratch.join("inputs"), scratch.join("outputs"));
+            fs::create_dir_all(&inputs).map_err(EngineError::io("make the folder", &inputs))?;
+            fs::write(&launch.events, "").map_err(EngineError::io("write", &launch.events))?;
+            let writable = [outputs.as_path(), work.as_path(), state];
+            let (events, gpus) = (launch.events.as_path(), !self.gpus.is_empty());
+            let inside = Inside { settings, inputs: &inputs, writable, events, folder: &work, gpus };
+            let around = sandbox::arguments(&inside);
+            argv.splice(0..0, std::iter::once(sandbox::program()).chain(around));
+        }
+        let mut argv = argv.into_iter();
+        launch.folder = work;
+        launch.program = argv.next().ok_or_else(|| StageError::new("`with.argv` names no program"))?;
+        launch.arguments = argv.collect();
+        Ok(())
     }
 
     fn work_folder(&self, scratch: &Path) -> Result<PathBuf, EngineError> {
@@ -256,53 +361,11 @@ impl Task {
             outputs: outputs.clone(),
             state: state.to_owned(),
             manner: self.run.manner.clone(),
+            secrets: self.run.secrets.iter().map(|secret| secret.name.clone()).collect(),
         };
         let path = scratch.join(child::REQUEST);
         let text = serde_json::to_vec(&request).map_err(|error| EngineError::Bug(error.to_string()))?;
         fs::write(&path, text).map_err(EngineError::io("write", &path))
-    }
-
-    /// The worker's environment if the step ended well.
-    fn verdict(&self, scratch: &Path, ending: &Ending) -> Result<BTreeMap<String, String>, Trouble> {
-        let marker = fs::read(scratch.join(child::EXIT)).ok();
-        let marker = marker.and_then(|text| serde_json::from_slice::<ExitMarker>(&text).ok());
-        let failed = |error: StageError, cause| Err(Trouble::Failed(Failure::new(error, cause)));
-        match (&ending.how, marker) {
-            (How::Exited(0), None) if self.kind.declaration().open => Ok(BTreeMap::new()),
-            (How::Exited(0), Some(ExitMarker { ok: true, environment, .. })) => Ok(environment),
-            (How::Exited(_), Some(ExitMarker { error: Some(error), hint, .. })) => {
-                let cause = if is_out_of_memory(&error) { RetryCause::Oom } else { RetryCause::Failed };
-                failed(StageError { message: error, hint }, cause)
-            }
-            (How::Exited(status @ (126 | 127)), _) if self.kind.declaration().open => {
-                let error =
-                    StageError::new(format!("the program exited with status {status}: a command was not found"));
-                let seen = "only `PATH` and `HOME` are passed on, and the working folder holds only `with.files`";
-                failed(error.hint(seen), RetryCause::Failed)
-            }
-            (How::Exited(status), _) => {
-                let cause = if *status == 137 { RetryCause::Oom } else { RetryCause::Failed };
-                failed(StageError::new(format!("the program exited with status {status}")), cause)
-            }
-            (How::Signalled(9), _) => {
-                let error = StageError::new("the program was killed (signal 9), perhaps for want of memory");
-                failed(error, RetryCause::Oom)
-            }
-            (How::Signalled(signal), _) => {
-                let cause = if *signal == 15 { RetryCause::Preempted } else { RetryCause::Failed };
-                failed(StageError::new(format!("the program died of signal {signal}")), cause)
-            }
-            (How::TimedOut, _) => {
-                let limit = self.run.time.unwrap_or_default().as_secs();
-                let error = StageError::new(format!("the step ran past its time of {limit} s"));
-                failed(error.hint("raise `run.time`"), RetryCause::Timeout)
-            }
-            (How::Stopped, _) => {
-                let failure = Failure::new(StageError::new("stopped"), RetryCause::Failed);
-                Err(Trouble::Failed(Failure { stopped: true, ..failure }))
-            }
-            (How::NotStarted(why), _) => failed(StageError::new(why.clone()), RetryCause::Failed),
-        }
     }
 
     /// What came from outside the cache: name, place, digest in the key.
@@ -357,6 +420,10 @@ impl Task {
         environment.insert("plumb".into(), env!("CARGO_PKG_VERSION").into());
         environment.insert("host".into(), maker::host());
         environment.insert("resources".into(), self.run.resources());
+        if !self.run.secrets.is_empty() {
+            let names: Vec<&str> = self.run.secrets.iter().map(|secret| secret.name.as_str()).collect();
+            environment.insert("secrets".into(), names.join(", "));
+        }
         let cost = Cost {
             wall_seconds: ending.wall.as_secs_f64(),
             cpu_seconds: ending.cpu.as_secs_f64(),
@@ -376,8 +443,4 @@ impl Task {
         }
         Ok(record)
     }
-}
-
-fn is_out_of_memory(error: &str) -> bool {
-    error.to_lowercase().contains("out of memory")
 }

@@ -145,7 +145,7 @@ fn names_and_manner_are_in_no_key() {
     other.address.branch.clear();
     other.outputs[0].file = "elsewhere.md".into();
     other.outputs.reverse();
-    other.run.gpu = 4;
+    other.run.gpu = crate::settings::Gpus::Exactly(4);
     other.run.manner.threads = 16;
     assert_eq!(recipe(&other, &BTreeMap::new()), recipe(&step(), &BTreeMap::new()));
     assert_eq!(action(&other), action(&step()));

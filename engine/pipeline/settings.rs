@@ -1,12 +1,13 @@
 //! Reads the `run` table of a stage. Manner only: nothing here enters a key.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use toml::de::DeValue;
 
 use super::table::{self, Complaints, Fields, Item, Text};
 use crate::diagnostic::Diagnostic;
-use crate::settings::{RetryCause, RunSettings};
+use crate::settings::{Gpus, RetryCause, RunSettings, Sandbox, Secret, SecretPlace};
 
 const CAUSES: [(&str, RetryCause); 4] = [
     ("oom", RetryCause::Oom),
@@ -15,7 +16,7 @@ const CAUSES: [(&str, RetryCause); 4] = [
     ("failed", RetryCause::Failed),
 ];
 
-/// Reads `run = { … }`. Threads follow `cpu` unless they are given.
+/// Reads `run = { … }`. Threads follow `cpu` unless they are given, GPUs follow `device`.
 pub fn read(item: Item<'_>, complaints: &mut Complaints) -> RunSettings {
     let mut settings = RunSettings::default();
     let Some(mut fields) = Fields::of(item, "`run`", complaints) else { return settings };
@@ -26,15 +27,24 @@ pub fn read(item: Item<'_>, complaints: &mut Complaints) -> RunSettings {
     if let Some(threads) = count(&mut fields, "threads", 1, complaints) {
         settings.manner.threads = threads;
     }
-    settings.gpu = count(&mut fields, "gpu", 0, complaints).unwrap_or(settings.gpu);
-    settings.mem = fields.take("mem").and_then(|item| memory(&item, complaints));
-    settings.time = fields.text("time", complaints).and_then(|text| time(&text, complaints));
     if let Some(name) = fields.text("device", complaints) {
         settings.manner.device = device(&name, complaints);
+        settings.gpu = gpus_of(&settings.manner.device);
     }
+    if let Some(item) = fields.take("gpu") {
+        settings.gpu = gpus(&item, complaints).unwrap_or(settings.gpu);
+    }
+    settings.gpu_share = count(&mut fields, "gpu_share", 1, complaints).unwrap_or(settings.gpu_share);
+    settings.mem = fields.take("mem").and_then(|item| amount(&item, "mem", complaints));
+    settings.disk = fields.take("disk").and_then(|item| amount(&item, "disk", complaints));
+    settings.time = fields.text("time", complaints).and_then(|text| time(&text, complaints));
     if let Some(item) = fields.take("retry") {
         retry(item, &mut settings, complaints);
     }
+    if let Some(items) = fields.take("secrets").and_then(|item| table::list(item, "`secrets`", complaints)) {
+        settings.secrets = items.into_iter().filter_map(|item| secret(item, complaints)).collect();
+    }
+    settings.sandbox = fields.take("sandbox").and_then(|item| sandbox(item, complaints));
     fields.finish("run", complaints);
     settings
 }
@@ -42,6 +52,27 @@ pub fn read(item: Item<'_>, complaints: &mut Complaints) -> RunSettings {
 fn count(fields: &mut Fields<'_>, name: &'static str, least: u64, complaints: &mut Complaints) -> Option<usize> {
     let item = fields.take(name)?;
     table::whole(&item, &format!("`{name}`"), least..100_001, complaints).and_then(|count| usize::try_from(count).ok())
+}
+
+fn gpus(item: &Item<'_>, complaints: &mut Complaints) -> Option<Gpus> {
+    match item.get_ref() {
+        DeValue::Integer(_) => {
+            let count = table::whole(item, "`gpu`", 0..100_001, complaints)?;
+            usize::try_from(count).ok().map(Gpus::Exactly)
+        }
+        DeValue::String(text) if text == "auto" => Some(Gpus::IfAny),
+        _ => {
+            let hint = "write how many, or \"auto\" for one where there is one".to_string();
+            complaints.add(Diagnostic::at(item.span(), "`gpu` is no number of GPUs").hint(hint));
+            None
+        }
+    }
+}
+
+/// What a device needs, where `gpu` does not say: `cuda:1` is the second of the step's own GPUs.
+fn gpus_of(device: &str) -> Gpus {
+    let numbered = device.strip_prefix("cuda:").and_then(|number| number.parse::<u16>().ok());
+    Gpus::Exactly(numbered.map_or(usize::from(device == "cuda"), |number| usize::from(number) + 1))
 }
 
 fn retry(item: Item<'_>, settings: &mut RunSettings, complaints: &mut Complaints) {
@@ -53,7 +84,59 @@ fn retry(item: Item<'_>, settings: &mut RunSettings, complaints: &mut Complaints
         Some(causes) => causes.iter().filter_map(|name| cause(name, complaints)).collect(),
         None => CAUSES.iter().map(|(_, cause)| *cause).collect(),
     };
+    if let Some(backoff) = fields.text("backoff", complaints).and_then(|text| time(&text, complaints)) {
+        settings.backoff = backoff;
+    }
     fields.finish("retry", complaints);
+}
+
+/// `"NAME"`, or `{ name = "NAME", file = "PATH" }`.
+fn secret(item: Item<'_>, complaints: &mut Complaints) -> Option<Secret> {
+    if let DeValue::String(_) = item.get_ref() {
+        let name = table::text(item, "a secret", complaints)?;
+        return Some(Secret { name: variable(&name, complaints)?, from: SecretPlace::Environment });
+    }
+    let mut fields = Fields::of(item, "a secret", complaints)?;
+    let span = fields.span.clone();
+    let (name, file) = (fields.text("name", complaints), fields.text("file", complaints));
+    fields.finish("secret", complaints);
+    let Some(name) = name else {
+        let hint = "write \"NAME\", or { name = \"NAME\", file = \"PATH\" }".to_string();
+        complaints.add(Diagnostic::at(span, "a secret does not say its `name`").hint(hint));
+        return None;
+    };
+    let from = file.map_or(SecretPlace::Environment, |file| SecretPlace::File(PathBuf::from(file.get_ref().as_ref())));
+    Some(Secret { name: variable(&name, complaints)?, from })
+}
+
+fn variable(name: &Text<'_>, complaints: &mut Complaints) -> Option<String> {
+    let text = name.get_ref().as_ref();
+    let starts_well = text.starts_with(|letter: char| letter.is_ascii_alphabetic() || letter == '_');
+    if starts_well && text.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_') {
+        return Some(text.to_string());
+    }
+    let hint = "letters, digits and `_`, as `OPENAI_API_KEY`; never the secret itself".to_string();
+    complaints.add(Diagnostic::at(name.span(), "this is no name of an environment variable").hint(hint));
+    None
+}
+
+/// `true`, or `{ mount = ["/opt/conda"] }`.
+fn sandbox(item: Item<'_>, complaints: &mut Complaints) -> Option<Sandbox> {
+    if let DeValue::Boolean(on) = item.get_ref() {
+        return on.then(Sandbox::default);
+    }
+    let mut fields = Fields::of(item, "`sandbox`", complaints)?;
+    let mounts = fields.take("mount").map(|item| table::texts(item, "`mount`", complaints)).unwrap_or_default();
+    fields.finish("sandbox", complaints);
+    let mut sandbox = Sandbox::default();
+    for path in mounts {
+        if path.get_ref().starts_with('/') || path.get_ref().starts_with("~/") {
+            sandbox.mount.push(PathBuf::from(path.get_ref().as_ref()));
+        } else {
+            complaints.error(path.span(), format!("`{}` is no absolute path", path.get_ref()));
+        }
+    }
+    Some(sandbox)
 }
 
 fn cause(name: &Text<'_>, complaints: &mut Complaints) -> Option<RetryCause> {
@@ -74,19 +157,21 @@ fn device(name: &Text<'_>, complaints: &mut Complaints) -> String {
 }
 
 /// Bytes: a whole number, or text with a unit.
-fn memory(item: &Item<'_>, complaints: &mut Complaints) -> Option<u64> {
+fn amount(item: &Item<'_>, name: &str, complaints: &mut Complaints) -> Option<u64> {
     if let DeValue::Integer(_) = item.get_ref() {
-        return table::whole(item, "`mem`", 1..u64::MAX, complaints);
+        return table::whole(item, &format!("`{name}`"), 1..u64::MAX, complaints);
     }
     let bytes = item.get_ref().as_str().and_then(bytes);
     if bytes.is_none() {
         let hint = "write bytes, or text with a unit: \"64GiB\", \"500MB\"".to_string();
-        complaints.add(Diagnostic::at(item.span(), "`mem` is no amount of memory").hint(hint));
+        let what = if name == "mem" { "memory" } else { "space" };
+        complaints.add(Diagnostic::at(item.span(), format!("`{name}` is no amount of {what}")).hint(hint));
     }
     bytes
 }
 
-fn bytes(text: &str) -> Option<u64> {
+/// Bytes as text with an optional unit.
+pub fn bytes(text: &str) -> Option<u64> {
     let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic() || letter == ' ');
     let unit: u64 = match text[digits.len()..].trim() {
         "" | "B" => 1,
@@ -144,5 +229,18 @@ mod tests {
         assert_eq!(seconds("1h30m"), Some(5400));
         assert_eq!(seconds("2d"), Some(172_800));
         assert_eq!([seconds(""), seconds("h"), seconds("10"), seconds("0s"), seconds("5é")], [None; 5]);
+    }
+
+    #[test]
+    fn every_key_that_is_documented_is_read() {
+        for key in crate::settings::KEYS {
+            let text = format!("{} = 1", key.name);
+            let table = toml::de::DeTable::parse(&text).unwrap();
+            let item = toml::Spanned::new(table.span(), DeValue::Table(table.into_inner()));
+            let mut complaints = Complaints::default();
+            read(item, &mut complaints);
+            let told: Vec<String> = complaints.all.iter().map(|one| format!("{one:?}")).collect();
+            assert!(!told.iter().any(|one| one.contains("unknown run key")), "{told:?}");
+        }
     }
 }

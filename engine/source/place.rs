@@ -53,6 +53,15 @@ impl BadPlace {
 }
 
 impl Place {
+    /// The file or folder to look at for changes; `None` for what does not change on this machine.
+    pub fn watched(&self) -> Option<&Path> {
+        match self {
+            Place::Path(path) => Some(path),
+            Place::Glob(glob) => Some(glob.base()),
+            Place::Store(_) | Place::Http(_) | Place::S3(_) | Place::Hub(_) => None,
+        }
+    }
+
     /// What stands under `path`: a path, or an address, since a parameter may give either.
     pub fn path(text: &str, folder: &Path) -> Result<Place, BadPlace> {
         if text.contains("://") { Place::url(text) } else { Ok(Place::Path(folder.join(text))) }

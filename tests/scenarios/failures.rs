@@ -122,9 +122,9 @@ fn a_step_killed_by_a_signal_is_a_failed_step() {
         ---
            plan  1 step  0 in the cache, 1 to run
           start  good  no earlier result of this stage is known
-         failed  good  after [TIME]: the program was killed (signal 9), perhaps for want of memory
+         failed  good  after [TIME]: the program was killed (signal 9): somebody killed it, and not the kernel for want of memory
 
-        error: step `good` failed: the program was killed (signal 9), perhaps for want of memory
+        error: step `good` failed: the program was killed (signal 9): somebody killed it, and not the kernel for want of memory
           log: [ROOT]/cache/v1/runs/[RUN]/logs/good.log
 
         ran 0 steps in [TIME], 1 failed

@@ -111,6 +111,7 @@ fn help_teaches_with_examples() {
 
         Commands:
           run          Run what is missing
+          watch        Run what is missing whenever the pipeline file or a source changes
           plan         Say what would run, and why, without running it
           why          Explain why a step runs, or what its result came from
           verify       Run a step again and compare it with its result in the cache

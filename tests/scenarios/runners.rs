@@ -226,3 +226,96 @@ fn a_second_ctrl_c_kills_a_step_that_does_not_listen() {
     let stopped = scene.wait("run p.toml (interrupted twice)", child);
     assert_stopped(&scene, stopped, &pids);
 }
+
+/// Whether a folder of the cache holds nothing.
+fn is_empty(scene: &Scene, folder: &str) -> bool {
+    fs::read_dir(scene.path("cache/v1").join(folder)).unwrap().next().is_none()
+}
+
+#[test]
+fn a_stopped_run_leaves_no_half_result_and_no_lock() {
+    let (scene, child, pids) = hanging("cat $HOME/gate &");
+    signal(&child, Signal::INT);
+    let stopped = scene.wait("run p.toml (interrupted)", child);
+    assert_stopped(&scene, stopped, &pids);
+    assert!(["claims", "actions", "cas", "scratch"].iter().all(|folder| is_empty(&scene, folder)));
+}
+
+/// Runs `plumb` on a terminal of its own, which closes when the returned process ends; and the process of `plumb`.
+fn on_a_terminal(scene: &Scene, line: &str) -> (Child, Pid) {
+    let script = "import os, pty, sys\npid, _ = pty.fork()\nif pid == 0: os.execv(sys.argv[1], sys.argv[1:])\n\
+                  print(pid, flush=True)\nsys.stdin.read()";
+    let command = scene.command(line);
+    let mut terminal = std::process::Command::new("python3");
+    terminal.args(["-c", script]).arg(command.get_program()).args(command.get_args()).current_dir(scene.root());
+    terminal.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let mut terminal =
+        terminal.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(terminal.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    (terminal, Pid::from_raw(line.trim().parse().unwrap()).unwrap())
+}
+
+/// Waits for something that another process brings about.
+#[track_caller]
+fn eventually(what: &str, holds: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < Duration::from_secs(60), "{what}");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_closed_terminal_stops_the_run_and_leaves_no_child() {
+    let scene = Scene::new(HANGING);
+    scene.fifo("home/gate");
+    let ready = scene.fifo("home/ready");
+    let (mut terminal, plumb) = on_a_terminal(&scene, "run p.toml");
+    let told = fs::read_to_string(ready).unwrap();
+    terminal.kill().unwrap();
+    terminal.wait().unwrap();
+    eventually("the run ends with its terminal", || !alive(plumb));
+    for pid in told.split_whitespace() {
+        assert!(!alive(Pid::from_raw(pid.parse().unwrap()).unwrap()), "process {pid} outlived the terminal");
+    }
+    assert!(["claims", "actions"].iter().all(|folder| is_empty(&scene, folder)));
+    let header = fs::read_dir(scene.path("cache/v1/runs")).unwrap().next().unwrap().unwrap().path().join("run.json");
+    assert!(fs::read_to_string(header).unwrap().contains("\"stopped\""));
+}
+
+/// A step that starts a daemon: a session of its own, no parent, no open file of ours. It says on `ready` who it is.
+const DAEMON: &str = r#"schema = 1
+
+[stage.launch]
+uses = "command"
+with.argv = ["sh", "-c", "setsid -f sh -c 'echo $$ > $HOME/ready; exec sleep 600' > /dev/null 2>&1; LAST"]
+outputs = { text = "text.txt" }
+"#;
+
+#[test]
+fn a_daemon_that_a_step_left_behind_ends_with_the_step() {
+    let scene = Scene::new(&DAEMON.replace("LAST", "cat $HOME/gate > {out:text}"));
+    let (ready, gate) = (scene.fifo("home/ready"), scene.fifo("home/gate"));
+    let child = scene.start("run p.toml");
+    let told = fs::read_to_string(ready).unwrap();
+    let daemon = Pid::from_raw(told.trim().parse().unwrap()).unwrap();
+    assert!(alive(daemon));
+    fs::write(gate, "made\n").unwrap();
+    scene.wait("run p.toml", child).exits(0);
+    assert!(!alive(daemon), "the daemon outlived its step");
+    assert_eq!(scene.result("launch.text"), "made\n");
+}
+
+#[test]
+fn a_daemon_ends_with_a_runner_that_is_killed() {
+    let scene = Scene::new(&DAEMON.replace("LAST", "cat $HOME/gate > {out:text}"));
+    scene.fifo("home/gate");
+    let ready = scene.fifo("home/ready");
+    let mut child = scene.start("run p.toml");
+    let told = fs::read_to_string(ready).unwrap();
+    let daemon = Pid::from_raw(told.trim().parse().unwrap()).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    eventually("the daemon ends with the runner", || !alive(daemon));
+}

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use plumb_cache::{Store, StoreOptions};
 use plumb_engine::event::Event;
+use plumb_engine::execute::machine::Limits;
 use plumb_engine::execute::{RunOptions, Summary, run};
 use plumb_engine::explain::sentence;
 use plumb_engine::graph::{Graph, StepId};
@@ -35,7 +36,8 @@ impl House {
         let worker = std::env::current_exe().unwrap();
         // target/debug/deps/runs-… -> target/debug/examples/worker
         let worker = worker.parent().and_then(|deps| deps.parent()).unwrap().join("examples/worker");
-        let options = RunOptions { jobs: 2, gpus: vec![0], own_program: Some(worker), ..RunOptions::default() };
+        let limits = Limits { cpus: Some(2), gpus: Some(vec!["0".into()]), ..Limits::default() };
+        let options = RunOptions { limits, own_program: Some(worker), ..RunOptions::default() };
         House { folder, store, options }
     }
 

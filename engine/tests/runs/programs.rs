@@ -18,8 +18,12 @@ fn a_program_sees_its_files_and_a_closed_environment_only() {
     house.run(&text);
     expect![[r#"
         COLOUR
+        CUDA_VISIBLE_DEVICES
         HOME
         PATH
+        PLUMB_EVENTS
+        PLUMB_STATE
+        PLUMB_STEP
         tool.sh
     "#]]
     .assert_eq(&house.output(&text, "see", "seen"));

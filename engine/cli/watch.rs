@@ -1,0 +1,247 @@
+//! `plumb watch`: runs what is missing, and again after each change of the pipeline file, a source or a listed file.
+//! A change while steps run is taken up when they are done; a pipeline that is wrong is told, and watching goes on.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+use clap::Args;
+use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+use plumb_engine::graph::Graph;
+use plumb_engine::source::lock::LockFile;
+use serde::Serialize;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::allowance::AllowanceArgs;
+use crate::args::{Form, Pipeline, RunArgs};
+use crate::choice::Choice;
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::resources::ResourceArgs;
+use crate::run;
+use crate::trouble::Trouble;
+
+/// Help after the options.
+pub const EXAMPLES: &str = "\
+Examples:
+  plumb watch r-align.toml                  run, and again after each change
+  plumb watch r-align.toml score --json     only this stage and what it needs; one event a line
+
+Watched are the pipeline file, its sources and the files under `with.files`. A change while steps run is taken
+up when they are done; a pipeline that is wrong is told, and watching goes on. Ctrl-C ends it. Changes that
+another machine makes on a network file system are not seen.";
+
+/// `plumb watch`.
+#[derive(Debug, Clone, Args)]
+pub struct WatchArgs {
+    /// The pipeline.
+    #[command(flatten)]
+    pub pipeline: Pipeline,
+    /// Steps to build [default: the pipeline's goal]
+    #[arg(value_name = "STEP")]
+    pub steps: Vec<String>,
+    /// What each run may use.
+    #[command(flatten)]
+    pub resources: ResourceArgs,
+    /// When a step fails, go on with the steps that do not need it
+    #[arg(short, long)]
+    pub keep_going: bool,
+    /// The form of what is printed.
+    #[command(flatten)]
+    pub form: Form,
+}
+
+/// So long nothing must change until a change is taken up: editors and copies write in several goes.
+const QUIET: Duration = Duration::from_millis(200);
+
+/// What is said beside the events of the runs.
+#[derive(Debug, Serialize)]
+#[serde(tag = "what", rename_all = "kebab-case")]
+enum Told<'a> {
+    /// Waits for a change of one of these.
+    Watching { paths: &'a BTreeSet<PathBuf> },
+    /// These have changed.
+    Changed { paths: &'a BTreeSet<PathBuf> },
+    /// The pipeline cannot be planned or run.
+    Wrong { message: String },
+}
+
+/// What wakes a watch.
+enum Wake {
+    Changed(PathBuf),
+    /// Ctrl-C, a request to terminate, or the end of the terminal.
+    Asked,
+}
+
+/// Runs the command.
+pub fn run(context: &Context, args: &WatchArgs) -> Result<Exit, Trouble> {
+    let (send, wakes) = mpsc::channel();
+    let cache = absolute(context.store()?.root());
+    let mut watch = Watch::new(&args.pipeline.file, cache, send.clone())?;
+    listen(send)?;
+    loop {
+        if once(context, args, &mut watch)? == Exit::Stopped {
+            return Ok(Exit::Stopped);
+        }
+        tell(context, args, &Told::Watching { paths: &watch.paths });
+        let Some(changed) = next_change(&wakes, &watch.paths) else { return Ok(Exit::Stopped) };
+        tell(context, args, &Told::Changed { paths: &changed });
+    }
+}
+
+/// Loads and runs; what is wrong with the pipeline or its sources is told and survived.
+fn once(context: &Context, args: &WatchArgs, watch: &mut Watch) -> Result<Exit, Trouble> {
+    let asked = RunArgs {
+        pipeline: args.pipeline.clone(),
+        choice: Choice { steps: args.steps.clone(), ..Choice::default() },
+        resources: args.resources.clone(),
+        allowance: AllowanceArgs::default(),
+        keep_going: args.keep_going,
+        detach: false,
+        detached: false,
+        verbose: false,
+        form: args.form,
+    };
+    let ran = context.load(&args.pipeline, &args.steps).and_then(|graph| {
+        watch.follow(&graph)?;
+        run::run(context, &asked)
+    });
+    match ran {
+        Err(trouble) if trouble.exit() == Exit::Wrong => {
+            if args.form.json {
+                tell(context, args, &Told::Wrong { message: trouble.to_string() });
+            } else {
+                trouble.tell(&context.printer);
+            }
+            Ok(Exit::Wrong)
+        }
+        ran => ran,
+    }
+}
+
+fn tell(context: &Context, args: &WatchArgs, told: &Told<'_>) {
+    if args.form.json {
+        return context.printer.json_line(told);
+    }
+    match told {
+        Told::Watching { paths } => {
+            context.printer.note(&format!("watching {} paths; Ctrl-C ends it", paths.len()));
+        }
+        Told::Changed { paths } => {
+            let listed: Vec<String> = paths.iter().map(|path| format!("`{}`", path.display())).collect();
+            context.printer.note(&format!("changed: {}", listed.join(", ")));
+        }
+        Told::Wrong { .. } => {}
+    }
+}
+
+/// Waits for changes of what is watched, until it is quiet; `None` where it shall end.
+fn next_change(wakes: &Receiver<Wake>, paths: &BTreeSet<PathBuf>) -> Option<BTreeSet<PathBuf>> {
+    let mut changed = BTreeSet::new();
+    loop {
+        let wake = if changed.is_empty() {
+            wakes.recv().map_err(|_| RecvTimeoutError::Disconnected)
+        } else {
+            wakes.recv_timeout(QUIET)
+        };
+        match wake {
+            Ok(Wake::Changed(path)) => changed.extend(paths.iter().find(|watched| path.starts_with(watched)).cloned()),
+            Err(RecvTimeoutError::Timeout) => return Some(changed),
+            Ok(Wake::Asked) | Err(RecvTimeoutError::Disconnected) => return None,
+        }
+    }
+}
+
+/// The watched paths, and the system's watch on the folders that hold them: editors replace files by new ones, which
+/// only the folder sees.
+struct Watch {
+    file: PathBuf,
+    paths: BTreeSet<PathBuf>,
+    folders: BTreeSet<PathBuf>,
+    system: RecommendedWatcher,
+}
+
+impl Watch {
+    /// What happens inside the cache is our own doing, wherever the cache is.
+    fn new(file: &Path, cache: PathBuf, send: mpsc::Sender<Wake>) -> Result<Self, Trouble> {
+        let heed = move |event: notify::Result<notify::Event>| {
+            let Ok(event) = event else { return };
+            if !matches!(event.kind, EventKind::Access(_)) {
+                let outside = event.paths.into_iter().filter(|path| !path.starts_with(&cache));
+                // The receiver is gone only when the command is.
+                outside.for_each(|path| drop(send.send(Wake::Changed(path))));
+            }
+        };
+        let system = notify::recommended_watcher(heed).map_err(|error| unwatchable(file, &error))?;
+        let mut watch = Self { file: absolute(file), paths: BTreeSet::new(), folders: BTreeSet::new(), system };
+        watch.add(&absolute(file))?;
+        Ok(watch)
+    }
+
+    /// Watches what this graph reads from outside, and no longer what an earlier one read.
+    fn follow(&mut self, graph: &Graph) -> Result<(), Trouble> {
+        self.paths = BTreeSet::from([self.file.clone()]);
+        let folder = absolute(&graph.file).parent().map(Path::to_owned).unwrap_or_default();
+        let listed = graph.steps.iter().flat_map(|step| step.kind.observes(&step.params).files);
+        let listed: BTreeSet<PathBuf> = listed.map(|name| folder.join(name)).collect();
+        let sources = graph.sources.iter().filter_map(|source| source.place.watched().map(absolute));
+        for path in sources.chain(listed).chain([LockFile::place(&self.file)]) {
+            self.add(&path)?;
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, path: &Path) -> Result<(), Trouble> {
+        self.paths.insert(path.to_owned());
+        let mut watch = |folder: &Path, how| match self.folders.insert(folder.to_owned()) {
+            true => self.system.watch(folder, how).map_err(|error| unwatchable(folder, &error)),
+            false => Ok(()),
+        };
+        if path.is_dir() {
+            watch(path, RecursiveMode::Recursive)?;
+        }
+        // What is not there yet may come.
+        match path.ancestors().skip(1).find(|folder| folder.is_dir()) {
+            Some(folder) => watch(folder, RecursiveMode::NonRecursive),
+            None => Ok(()),
+        }
+    }
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    // The system tells real paths; a file that is not there yet has a real folder.
+    let real =
+        path.parent().zip(path.file_name()).and_then(|(folder, name)| Some(folder.canonicalize().ok()?.join(name)));
+    real.unwrap_or(path)
+}
+
+fn unwatchable(path: &Path, error: &notify::Error) -> Trouble {
+    let hint = "raise `fs.inotify.max_user_watches` if the system has run out of watches";
+    Trouble::failed(format!("`{}` cannot be watched: {error}", path.display()), hint)
+}
+
+/// Wakes the watch at each request to end; while steps run, the run heeds it as well.
+fn listen(send: mpsc::Sender<Wake>) -> Result<(), Trouble> {
+    let failed = |error: std::io::Error| Trouble::failed(format!("signals cannot be caught: {error}"), "try again");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let serve = move || {
+        runtime.block_on(async {
+            let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+            let [Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)] = kinds.map(signal) else { return };
+            loop {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                    _ = hangup.recv() => {}
+                }
+                if send.send(Wake::Asked).is_err() {
+                    return;
+                }
+            }
+        });
+    };
+    std::thread::spawn(serve);
+    Ok(())
+}

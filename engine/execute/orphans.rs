@@ -1,0 +1,84 @@
+//! Daemons of steps: who left its process group and lost its parent, so that no signal to the group reaches it. The
+//! runner adopts such processes (`PR_SET_CHILD_SUBREAPER`) and knows by a variable in their environment whose they are.
+//! A daemon that throws its environment away as well escapes; `run.sandbox` holds that one too.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::clock;
+
+/// The variable that marks every process of a step.
+pub(super) const MARK: &str = "PLUMB_STEP";
+
+/// What marks the processes of one run, apart from those of every other.
+#[derive(Debug)]
+pub(super) struct Mark {
+    run: String,
+    steps: AtomicU64,
+}
+
+impl Default for Mark {
+    fn default() -> Self {
+        static RUNS: AtomicU64 = AtomicU64::new(0);
+        let mut run = format!("{}-{}", clock::stamp(), std::process::id());
+        let _ = write!(run, "-{}-", RUNS.fetch_add(1, Ordering::Relaxed));
+        Self { run, steps: AtomicU64::new(0) }
+    }
+}
+
+impl Mark {
+    /// How the marks of all its steps begin.
+    pub(super) fn run(&self) -> &str {
+        &self.run
+    }
+
+    /// The mark of one more step.
+    pub(super) fn step(&self) -> String {
+        format!("{}{}", self.run, self.steps.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// From now on this process is given the orphans among its descendants.
+#[cfg(target_os = "linux")]
+pub(super) fn adopt() {
+    if let Err(error) = rustix::process::set_child_subreaper(Some(rustix::process::getpid())) {
+        tracing::warn!("daemons of steps are not adopted: {error}");
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn adopt() {}
+
+/// However many generations of daemons there are: killing one orphans its children, which are ours next.
+const GENERATIONS: usize = 64;
+
+/// Ends the orphans that a step has left.
+pub(super) fn end(mark: &str) {
+    let wanted = format!("{MARK}={mark}");
+    for _ in 0..GENERATIONS {
+        let ours: Vec<Pid> = adopted().into_iter().filter(|pid| is_marked(*pid, &wanted)).collect();
+        if ours.is_empty() {
+            return;
+        }
+        for pid in ours {
+            // Gone already, or not to be killed by us: both are seen in the next round, or never again.
+            let _ = kill_process(pid, Signal::KILL);
+            super::reap::reap(pid);
+        }
+    }
+}
+
+/// The children of the main thread: it is the one that orphans are given to.
+fn adopted() -> Vec<Pid> {
+    let own = std::process::id();
+    let listed = fs::read_to_string(format!("/proc/self/task/{own}/children")).unwrap_or_default();
+    listed.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)).collect()
+}
+
+fn is_marked(pid: Pid, wanted: &str) -> bool {
+    let environment = fs::read(format!("/proc/{}/environ", pid.as_raw_nonzero())).unwrap_or_default();
+    environment.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes())
+}

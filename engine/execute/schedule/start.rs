@@ -1,0 +1,116 @@
+//! Queued -> Running: what slots and claims allow, the most urgent first.
+
+use plumb_cache::{Claim, Claimed};
+
+use super::{Message, Phase, Running, Scheduler};
+use crate::error::EngineError;
+use crate::event::Event;
+use crate::execute::needs::Needs;
+use crate::execute::slots::Held;
+use crate::execute::task::Task;
+use crate::graph::StepId;
+use crate::plan::facts::pipeline_folder;
+
+use super::queue::Queued;
+
+impl Scheduler<'_, '_, '_> {
+    /// Starts what can start. What finds no room is passed by, but not for ever.
+    pub(super) fn start_what_can(&mut self) -> Result<(), EngineError> {
+        let now = self.watch.elapsed();
+        let (mut at, mut blocked) = (None, Vec::new());
+        while self.may_start() && !self.slots.none_left() {
+            at = self.queue.next(at, now);
+            let Some((_, id)) = at else { break };
+            let Some(slots) = self.slots.take(&self.round.graph.step(id).run) else {
+                if self.queue.is_out_of_patience(id) {
+                    break;
+                }
+                blocked.push(id);
+                continue;
+            };
+            match self.claim(id)? {
+                Some(claim) => {
+                    self.queue.pass_by(&blocked);
+                    self.start(id, slots, claim)?;
+                }
+                None => self.slots.give_back(slots),
+            }
+        }
+        Ok(())
+    }
+
+    /// Claims a step's action. `None`: another runner holds it, or has just made it.
+    fn claim(&mut self, id: StepId) -> Result<Option<Claim>, EngineError> {
+        let Some(mut queued) = self.queue.take(id) else { return Ok(None) };
+        match self.round.store.claim(&queued.draft.action, &queued.draft.step)? {
+            Claimed::Mine(claim) => {
+                let _hold = self.round.store.hold()?;
+                match self.look_up(id, &queued.draft)? {
+                    Some(record) => {
+                        drop(claim);
+                        self.hit(id, record)?;
+                        Ok(None)
+                    }
+                    None => {
+                        self.queue.put(id, queued);
+                        Ok(Some(claim))
+                    }
+                }
+            }
+            Claimed::Held { by } => {
+                if queued.holder.is_none() {
+                    self.teller.tell(&Event::Waiting { step: queued.draft.step.clone(), holder: by.clone() });
+                }
+                queued.holder = Some(by);
+                self.queue.put(id, queued);
+                Ok(None)
+            }
+        }
+    }
+
+    fn start(&mut self, id: StepId, slots: Held, claim: Claim) -> Result<(), EngineError> {
+        let Some(queued) = self.queue.take(id) else { return Ok(()) };
+        let task = self.task(id, &queued, &slots, claim);
+        let kind = task.kind.declaration().kind.to_string();
+        let (why, attempt) = (queued.why.clone(), queued.attempt);
+        self.teller.tell(&Event::Started { step: queued.draft.step.clone(), kind, why, attempt });
+        self.board.put(id, Phase::Running);
+        self.running.insert(id, Running { slots, queued });
+        let (store, executor, stop) = (self.round.store.clone(), self.round.executor.clone(), self.round.stop.clone());
+        let (said, ended) = (self.send.clone(), self.send.clone());
+        // The receiver outlives every step: the loop ends only when none runs.
+        let body = move || {
+            let mut told = |event| drop(said.send(Message::Said(id, event)));
+            let outcome = task.perform(&store, executor.as_ref(), &stop, &mut told);
+            drop(ended.send(Message::Ended(id, outcome)));
+        };
+        let thread = std::thread::Builder::new().name("step".into()).spawn(body);
+        thread.map(|_| ()).map_err(EngineError::io("start a thread for", "step".as_ref()))
+    }
+
+    fn task(&self, id: StepId, queued: &Queued, slots: &Held, claim: Claim) -> Task {
+        let step = self.round.graph.step(id);
+        let needs = Needs {
+            graph: self.round.graph,
+            store: self.round.store,
+            facts: &self.facts,
+            records: &self.report.records,
+        };
+        Task {
+            kind: step.kind.clone(),
+            params: step.params.clone(),
+            outputs: step.outputs.clone(),
+            run: step.run.clone(),
+            inputs: needs.inputs(step),
+            files: needs.listed_files(step),
+            draft: queued.draft.clone(),
+            fresh: self.round.fresh.contains(&id),
+            gpus: self.slots.visible_gpus(slots),
+            log: self.teller.log_of(&queued.draft.step),
+            own_program: self.round.own_program.clone(),
+            detached: self.round.detached,
+            pipeline_folder: pipeline_folder(self.round.graph).to_owned(),
+            claim: Some(claim),
+        }
+    }
+}

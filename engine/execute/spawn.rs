@@ -1,0 +1,79 @@
+//! Starts a step's program: its environment, its log, and what binds it to the runner.
+
+use std::fs::File;
+use std::os::fd::{AsFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+
+use rustix::process::{Pid, Signal};
+
+use super::executor::{Environment, Launch};
+use super::guardian::announce;
+use super::orphans::MARK;
+use super::said::Said;
+use crate::plan::facts::close_environment;
+
+/// OpenMP reads it before a worker's `main`. Threads that spin while they wait cost more on a busy machine than they
+/// work: a training step of two threads took 21 CPU-seconds against 4.7.
+const WAIT_POLICY: &str = "OMP_WAIT_POLICY";
+
+/// A program that runs.
+pub(super) struct Started {
+    pub(super) child: Pid,
+    /// What it says, where it has secrets.
+    pub(super) said: Option<Said>,
+}
+
+/// Starts it, under this mark.
+pub(super) fn spawn(launch: &Launch, guardian: Option<RawFd>, mark: &str) -> Result<Started, String> {
+    let log_failed = |error: std::io::Error| format!("open the log `{}`: {error}", launch.log.display());
+    let log = File::options().create(true).append(true).open(&launch.log).map_err(log_failed)?;
+    let mut command = Command::new(&launch.program);
+    command.args(&launch.arguments).current_dir(&launch.folder).stdin(Stdio::null()).process_group(0);
+    surround(&mut command, launch, mark);
+    let said = if launch.secrets.values().is_empty() {
+        command.stderr(log.try_clone().map_err(log_failed)?).stdout(log);
+        None
+    } else {
+        Some(listen(&mut command, launch, log).map_err(log_failed)?)
+    };
+    die_with_runner(&mut command, guardian);
+    let child = command.spawn().map_err(|error| format!("start `{}`: {error}", launch.program.display()))?;
+    let child = Pid::from_raw(child.id().cast_signed()).ok_or("it has no process number")?;
+    Ok(Started { child, said })
+}
+
+fn surround(command: &mut Command, launch: &Launch, mark: &str) {
+    if let Environment::Closed(listed) = &launch.environment {
+        close_environment(command, listed);
+    } else if std::env::var_os(WAIT_POLICY).is_none() {
+        command.env(WAIT_POLICY, "passive");
+    }
+    command.env("CUDA_VISIBLE_DEVICES", launch.gpus.join(",")).env(MARK, mark).envs(launch.secrets.values());
+}
+
+fn listen(command: &mut Command, launch: &Launch, log: File) -> std::io::Result<Said> {
+    let (read, write) = std::io::pipe()?;
+    rustix::io::ioctl_fionbio(read.as_fd(), true)?;
+    command.stderr(write.try_clone()?).stdout(write);
+    Ok(Said::new(read, log, launch.secrets.redactor()))
+}
+
+/// The signal is tied to the thread that starts the child: the one that follows it to its end.
+#[cfg(target_os = "linux")]
+fn die_with_runner(command: &mut Command, guardian: Option<RawFd>) {
+    let runner = rustix::process::getpid();
+    let bind = move || {
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+        if let Some(pipe) = guardian {
+            announce(pipe, rustix::process::getpid());
+        }
+        // The runner may have died before the call: then nobody would kill the child.
+        if rustix::process::getppid() == Some(runner) { Ok(()) } else { Err(rustix::io::Errno::SRCH.into()) }
+    };
+    // SAFETY: between fork and exec the closure only makes a few system calls; it allocates nothing and takes no lock.
+    unsafe { command.pre_exec(bind) };
+}
+
+#[cfg(not(target_os = "linux"))]
+fn die_with_runner(_command: &mut Command, _guardian: Option<RawFd>) {}

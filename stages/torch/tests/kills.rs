@@ -1,0 +1,99 @@
+//! Training killed at random steps, through both programs: what comes out in the end is what comes out undisturbed, bit
+//! for bit.
+
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a panic in a test is the report, and a skip is told")]
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+
+const WORKER: &str = env!("CARGO_BIN_EXE_plumb-torch");
+
+/// Supervised and reinforcement learning, in the miniature's world: each writes a checkpoint every few steps.
+const ARTIFACTS: [&str; 2] = ["warm.model", "train@arm=r-align.model"];
+
+/// `plumb` of the same build. `cargo test -p plumb-torch` alone does not make it; `cargo test --workspace` does.
+fn plumb() -> Option<PathBuf> {
+    let beside = Path::new(WORKER).with_file_name("plumb");
+    if !beside.exists() {
+        eprintln!("skipped: `{}` is not there; `cargo build` makes it", beside.display());
+        return None;
+    }
+    Some(beside)
+}
+
+fn command(plumb: &Path, verb: &str, cache: &Path, more: &[&str]) -> Command {
+    let pipeline = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../pipelines/miniature.toml");
+    let mut command = Command::new(plumb);
+    command.args([verb, "--json", "--profile", "smoke", "--cache"]).arg(cache).arg(&pipeline).args(more);
+    command.env("PLUMB_TORCH", WORKER).stdout(Stdio::piped()).stderr(Stdio::null());
+    command
+}
+
+fn run(plumb: &Path, cache: &Path) -> Child {
+    command(plumb, "run", cache, &["warm", "train@arm=r-align"]).spawn().unwrap()
+}
+
+fn events(child: &mut Child) -> impl Iterator<Item = Value> + use<> {
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    lines.map(|line| serde_json::from_str(&line.unwrap()).unwrap())
+}
+
+/// Runs to the end; what the steps said.
+fn finish(plumb: &Path, cache: &Path) -> Vec<Value> {
+    let mut child = run(plumb, cache);
+    let told: Vec<Value> = events(&mut child).collect();
+    assert!(child.wait().unwrap().success(), "{told:#?}");
+    told
+}
+
+fn digests(plumb: &Path, cache: &Path) -> Vec<String> {
+    let digest = |artifact: &&str| {
+        let told = command(plumb, "open", cache, &[*artifact]).output().unwrap();
+        let told: Value = serde_json::from_slice(&told.stdout).unwrap();
+        told["digest"].as_str().unwrap().to_string()
+    };
+    ARTIFACTS.iter().map(digest).collect()
+}
+
+/// Where a training step stands, if the event tells it.
+fn step(event: &Value) -> Option<u64> {
+    (event["event"]["event"] == "progress" && event["event"]["unit"] == "steps")
+        .then(|| event["event"]["done"].as_u64())?
+}
+
+/// Numbers from a seed, the same on every machine (Knuth's generator).
+fn moments(seed: u64) -> impl Iterator<Item = u64> {
+    let next =
+        |state: &u64| Some(state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407));
+    std::iter::successors(Some(seed), next).skip(1).map(|state| state >> 33)
+}
+
+#[test]
+fn training_killed_at_random_steps_gives_the_weights_of_an_undisturbed_run() {
+    let Some(plumb) = plumb() else { return };
+    let undisturbed = tempfile::tempdir().unwrap();
+    finish(&plumb, undisturbed.path());
+    let expected = digests(&plumb, undisturbed.path());
+    let mut resumed = 0;
+    for seed in 0..3 {
+        let cache = tempfile::tempdir().unwrap();
+        for moment in moments(seed).take(3) {
+            let mut child = run(&plumb, cache.path());
+            let after = usize::try_from(moment % 12).unwrap();
+            // So many training steps, and then in the midst of the next one.
+            let seen = events(&mut child).filter(|event| step(event).is_some()).take(after + 1).count();
+            child.kill().unwrap();
+            child.wait().unwrap();
+            eprintln!("seed {seed}: killed after {seen} training steps");
+        }
+        let told = finish(&plumb, cache.path());
+        let says =
+            |event: &Value| event["event"]["message"].as_str().is_some_and(|message| message.starts_with("continuing"));
+        resumed += told.iter().filter(|event| says(event)).count();
+        assert_eq!(digests(&plumb, cache.path()), expected, "seed {seed}");
+    }
+    assert!(resumed > 0, "no run went on from a checkpoint");
+}
