@@ -157,7 +157,7 @@ Examples:
   plumb run r-align.toml --fresh 'train@seed=1'   once more, although its result is there
   plumb run r-align.toml --profile smoke -j 2 --keep-going
   plumb run r-align.toml --json                   one event a line
-  plumb run r-align.toml --detach                 in the background; says how to follow and to stop it
+  plumb run r-align.toml --detach                 in the background; says how to follow it
   plumb run r-align.toml --gpus 0,1 --mem 64GiB   of this machine, use only so much
 
 Ctrl-C ends the running steps and keeps what is done; checkpoints stay, so the next run continues from them.";

@@ -8,19 +8,18 @@ use crate::trouble::Trouble;
 
 /// How much of the machine a run may use; what is not said is found out.
 #[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Resources")]
 pub struct ResourceArgs {
     /// CPU slots: how much runs at once [default: the cores that this process may use]
-    #[arg(short, long, visible_alias = "cpus", value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(short, long, visible_alias = "cpus", help_heading = "Resources", value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub jobs: Option<u16>,
     /// GPUs to give out, by index or UUID: `0,1`; `none` [default: CUDA_VISIBLE_DEVICES, else all]
-    #[arg(long, value_name = "LIST")]
+    #[arg(long, value_name = "LIST", help_heading = "Resources")]
     pub gpus: Option<String>,
     /// Memory to give out: `64GiB` [default: the machine's, or its control group's]
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", help_heading = "Resources")]
     pub mem: Option<String>,
     /// Disk space to give out [default: what is free where the cache is]
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", help_heading = "Resources")]
     pub disk: Option<String>,
 }
 

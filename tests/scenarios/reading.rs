@@ -115,6 +115,8 @@ fn help_teaches_with_examples() {
           plan         Say what would run, and why, without running it
           why          Explain why a step runs, or what its result came from
           verify       Run a step again and compare it with its result in the cache
+          compare      Set two branches, or all against the baseline, side by side: parameters, metrics,
+                       intervals
           status       Show per stage what is done and what is missing, and the metrics so far
           show         List the stage kinds, or show one kind's inputs, outputs and parameters
           graph        Print the pipeline's graph as a picture (SVG), or for Graphviz or Mermaid
@@ -125,6 +127,7 @@ fn help_teaches_with_examples() {
           get          Copy an artifact out of the cache
           cache        List, check, pin and collect what the cache holds
           setup        Fetch libtorch and build the worker that trains; says what and how much first
+          init         Write a commented pipeline that runs as it is, to start from
           demo         Run the miniature: the whole mission on a tiny world, without a GPU or a download of
                        data
           completions  Print the completions of a shell
@@ -166,10 +169,11 @@ fn help_teaches_with_examples() {
                      pipeline's goal]
 
         Options:
-          -j, --jobs <N>         CPU slots: how much runs at once [default: the cores of this machine]
               --budget <AMOUNT>  Refuse what would cost more: `5gpu-h`, `8cpu-h`, or time as `2h`, `30m`
               --trim             Keep what fits the budget, in the plan's order, and say what is left out
           -k, --keep-going       When a step fails, go on with the steps that do not need it
+              --detach           Return at once: run and steps go on without this terminal, and the next
+                                 `plumb run` re-attaches to them
           -v, --verbose          Tell every step, hits included
               --json             Print JSON for machines
               --cache <DIR>      Folder of the cache [default: $XDG_CACHE_HOME/plumb or ~/.cache/plumb]
@@ -195,6 +199,14 @@ fn help_teaches_with_examples() {
               --fresh <STEP>  Run these steps although their results may be there; the new result is the one
                               this cache uses
 
+        Resources:
+          -j, --jobs <N>     CPU slots: how much runs at once [default: the cores that this process may use]
+                             [alias: --cpus]
+              --gpus <LIST>  GPUs to give out, by index or UUID: `0,1`; `none` [default:
+                             CUDA_VISIBLE_DEVICES, else all]
+              --mem <SIZE>   Memory to give out: `64GiB` [default: the machine's, or its control group's]
+              --disk <SIZE>  Disk space to give out [default: what is free where the cache is]
+
         Examples:
           plumb run r-align.toml                          everything under `[pipeline] goal`
           plumb run r-align.toml train score              these stages, at every branch, and what they need
@@ -207,6 +219,11 @@ fn help_teaches_with_examples() {
           plumb run r-align.toml --fresh 'train@seed=1'   once more, although its result is there
           plumb run r-align.toml --profile smoke -j 2 --keep-going
           plumb run r-align.toml --json                   one event a line
+          plumb run r-align.toml --detach                 in the background; says how to follow it
+          plumb run r-align.toml --gpus 0,1 --mem 64GiB   of this machine, use only so much
+
+        Ctrl-C ends the running steps and keeps what is done; checkpoints stay, so the next run continues
+        from them.
     "#]]);
 }
 
