@@ -1,6 +1,7 @@
 //! Running: from a plan to published results. A run plans, schedules what is not there, and plans again where a
 //! result or a loss has made the first plan stale, until every goal is present on one realisation per recipe.
 
+mod bound;
 pub mod child;
 pub mod executor;
 mod follow;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
+use super::bound::shorten;
 use super::executor::{Ending, Executor, How, Launch};
 use super::follow::Follower;
 use super::guardian::Guardian;
@@ -75,6 +76,7 @@ impl Executor for Local {
         while !waiter.has_ended_within(TICK, said.as_ref()) {
             said.iter_mut().for_each(Said::pump);
             events.read(told);
+            shorten(&launch.log);
             limits.heed(stop, watch.elapsed());
         }
         // Until it is reaped the child's number stands for its group, so what it left behind can be ended safely.
@@ -84,6 +86,7 @@ impl Executor for Local {
         let exit = reap(child);
         said.into_iter().for_each(Said::close);
         events.read(told);
+        shorten(&launch.log);
         self.ending(exit, limits.end, watch.elapsed())
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use super::files;
 use crate::harness::Scene;
 
 fn one(script: &str, run: &str) -> Scene {
@@ -55,4 +56,12 @@ fn a_stage_that_prints_bytes_that_are_no_text_is_shown_as_far_as_it_can_be() {
     let scene = one("printf '\\377\\376\\0text\\n'; exit 3", "");
     let ended = scene.plumb("run p.toml").exits(1);
     assert!(ended.stderr.contains("text"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_stage_that_prints_a_gigabyte_leaves_a_bounded_log_and_ends_well() {
+    let scene = one("head -c 1000000000 /dev/zero | tr '\\\\0' x; echo fine > {out:out}", "");
+    scene.plumb("run p.toml").exits(0);
+    let logs: u64 = files(&scene.path("cache/v1/runs")).iter().map(|path| fs::metadata(path).unwrap().len()).sum();
+    assert!(logs < 65 << 20, "{logs} bytes of logs");
 }
