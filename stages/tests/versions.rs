@@ -109,7 +109,7 @@ impl House {
         if let Worker::Program { .. } = worker {
             package = "plumb-torch";
             lines.extend(self.torch_lines());
-            outside.extend(["tch", "torch-sys", "safetensors", "tokenizers"].map(String::from));
+            outside.extend(["tch", "torch-sys", "safetensors", "tokenizers", "pmetal-gguf"].map(String::from));
         }
         lines.sort();
         lines.extend(locked.lines(&["plumb-stages", package], &outside));
@@ -120,7 +120,8 @@ impl House {
     fn torch_lines(&self) -> Vec<String> {
         let own = |path: &Path| {
             let code = is_rust(path) || path.extension().is_some_and(|extension| extension == "cpp");
-            code && !["tests", "benches", "examples", "main.rs"].iter().any(|other| path.starts_with(other))
+            let other = ["tests", "benches", "examples", "main.rs"].iter().any(|other| path.starts_with(other));
+            code && !other && !path.ends_with("tests.rs")
         };
         let folder = self.root.join("torch");
         let line = |path: &PathBuf| {

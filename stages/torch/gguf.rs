@@ -1,7 +1,7 @@
 //! A GGUF file of the llama architecture as a Hugging Face model folder: tensors dequantised and under HF's names,
 //! `config.json`, and the tokenizer rebuilt from the file's vocabulary and merges.
 
-mod header;
+mod contents;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -13,9 +13,8 @@ use plumb_stages::jsonl;
 use serde_json::{Map, Value, json};
 
 use crate::config::Config;
-use crate::dequantize::Format;
 use crate::weights::{self, Written};
-use header::Contents;
+use contents::Contents;
 
 /// Reads the file and writes the folder.
 pub fn import(path: &Path, folder: &Path) -> Result<(), StageError> {
@@ -23,12 +22,11 @@ pub fn import(path: &Path, folder: &Path) -> Result<(), StageError> {
     let file = File::open(path).map_err(|error| told(&error))?;
     // SAFETY: the cache's blobs are read-only and never rewritten in place, and a step's inputs are sealed.
     let map = unsafe { Mmap::map(&file) }.map_err(|error| StageError::file("map", path, &error))?;
-    let contents = header::read(&map).map_err(|problem| told(&problem))?;
+    let contents = Contents::read(&map).map_err(|problem| told(&problem))?;
     let header = Header(&contents.metadata);
-    let has_head = contents.tensors.contains_key("output.weight");
-    let config = header.config(!has_head).map_err(|problem| told(&problem))?;
+    let config = header.config(!contents.has("output.weight")).map_err(|problem| told(&problem))?;
     let tokenizer = header.tokenizer().map_err(|problem| told(&problem))?;
-    let tensors = tensors(path, &map, &contents, &config)?;
+    let tensors = tensors(path, &contents, &config)?;
     weights::write(&folder.join("model.safetensors"), &tensors)?;
     config.write(folder)?;
     jsonl::write_json(&folder.join("tokenizer.json"), &tokenizer)?;
@@ -36,17 +34,13 @@ pub fn import(path: &Path, folder: &Path) -> Result<(), StageError> {
     jsonl::write_json(&folder.join("generation_config.json"), &header.generation_config())
 }
 
-fn tensors(
-    path: &Path,
-    map: &[u8],
-    contents: &Contents,
-    config: &Config,
-) -> Result<BTreeMap<String, Written>, StageError> {
+fn tensors(path: &Path, contents: &Contents, config: &Config) -> Result<BTreeMap<String, Written>, StageError> {
     let mut named = BTreeMap::new();
     for part in weights::parts(config) {
         for (name, shape) in part.sources(config) {
             let told = |problem: String| StageError::file("read", path, &format!("tensor `{name}`: {problem}"));
-            let mut values = values(map, contents, &name, &shape).map_err(told)?;
+            let short = short_name(&name).ok_or_else(|| told("has no GGUF name".into()))?;
+            let mut values = contents.tensor(&short, &shape).map_err(told)?;
             if name.ends_with("q_proj.weight") || name.ends_with("k_proj.weight") {
                 values = pairs_apart(&values, config.head_dim as usize, config.hidden_size as usize);
             }
@@ -54,22 +48,6 @@ fn tensors(
         }
     }
     Ok(named)
-}
-
-fn values(map: &[u8], contents: &Contents, name: &str, shape: &[i64]) -> Result<Vec<f32>, String> {
-    let short = short_name(name).ok_or("has no GGUF name")?;
-    let tensor = contents.tensors.get(&short).ok_or(format!("`{short}` is missing"))?;
-    let found: Vec<i64> = tensor.sizes.iter().rev().map(|size| *size as i64).collect();
-    if found != shape {
-        return Err(format!("has shape {found:?}, expected {shape:?}"));
-    }
-    let format = Format::of(tensor.kind)
-        .ok_or_else(|| format!("is of GGML type {}, expected F32, F16, BF16, Q4_0, Q4_1 or Q8_0", tensor.kind))?;
-    let size: i64 = shape.iter().product();
-    let bytes = size as usize / format.block() * format.bytes();
-    let start = usize::try_from(tensor.start).map_err(|error| error.to_string())?;
-    let data = map.get(start..start.saturating_add(bytes)).ok_or("lies beyond the end of the file")?;
-    Ok(format.decode(data))
 }
 
 fn short_name(name: &str) -> Option<String> {

@@ -4,7 +4,6 @@
 pub mod adamw;
 pub mod batch;
 pub mod config;
-pub mod dequantize;
 pub mod device;
 pub mod generate;
 pub mod gguf;
