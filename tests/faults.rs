@@ -136,25 +136,14 @@ pub fn files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The processes that a process started, and theirs.
-pub fn descendants(child: &Child) -> Vec<i32> {
-    let mut parents: BTreeMap<i32, i32> = BTreeMap::new();
-    for entry in fs::read_dir("/proc").unwrap().flatten() {
-        let Some(pid): Option<i32> = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
-        let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse().ok());
-        parents.extend(parent.map(|parent| (pid, parent)));
-    }
-    let root = i32::try_from(child.id()).unwrap();
-    let below = |pid: &i32| {
-        let mut at = *pid;
-        while let Some(parent) = parents.get(&at) {
-            if *parent == root {
-                return true;
-            }
-            at = *parent;
-        }
-        false
+/// The processes that a process started itself. Not theirs: a shell that loses one end of a pipeline ends well, with
+/// half of its output, and no runner can tell.
+pub fn children(of: &Child) -> Vec<i32> {
+    let parent = |pid: &i32| -> Option<u32> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
     };
-    parents.keys().copied().filter(below).collect()
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    numbers.filter(|pid| parent(pid) == Some(of.id())).collect()
 }

@@ -96,8 +96,8 @@ impl Store {
         let folder = |name| listed(&self.inner.layout.folder(name));
         let mut found = Vec::new();
         for path in folder("state")? {
-            let action = name_of(&path).parse::<ActionKey>().ok();
-            let lives = action.is_some_and(|action| roots.live.contains(&action));
+            let action = name_of(&path).trim_end_matches(".kept").parse::<ActionKey>().ok();
+            let lives = action.is_some_and(|action| roots.live.contains(&action) || self.is_kept(&action));
             let done = action.is_some_and(|action| made.contains(&action));
             found.extend((!lives && (done || is_forgotten(&path, forgotten)?)).then_some((LeftoverKind::State, path)));
         }
@@ -124,6 +124,13 @@ impl Store {
             found.extend(is_forgotten(&path, forgotten)?.then_some((LeftoverKind::Download, path)));
         }
         found.into_iter().map(|(kind, path)| Leftover::at(kind, path)).collect()
+    }
+
+    /// Whether a detached step of this action goes on: its keeper holds a lock beside the state folder.
+    fn is_kept(&self, action: &ActionKey) -> bool {
+        let lock = self.inner.layout.state(action).with_extension("kept").join("keeper.lock");
+        // Only looked at: taking the lock would touch the folder, whose age counts.
+        fs::File::open(lock).is_ok_and(|file| matches!(file.try_lock(), Err(fs::TryLockError::WouldBlock)))
     }
 
     /// Folders in the scratch space whose process is dead.

@@ -324,3 +324,21 @@ fn a_checkout_that_is_a_link_costs_nothing_and_goes_with_its_folder() {
     collect(&store, everything());
     assert!(!view.exists() && house.path("mine/weights").exists());
 }
+
+#[test]
+fn a_detached_step_keeps_its_folders_while_its_keeper_lives() {
+    let house = House::new();
+    let store = house.store();
+    let action = record("detached", store.ingest_bytes(b"x").unwrap()).action;
+    let state = |name: &str| house.cache().join("v1/state").join(format!("{action}{name}"));
+    fs::create_dir_all(state("")).unwrap();
+    fs::create_dir_all(state(".kept")).unwrap();
+    let keeper = fs::File::create(state(".kept").join("keeper.lock")).unwrap();
+    keeper.lock().unwrap();
+    let later = CollectOptions { forgotten: now() + Duration::from_secs(1), ..garbage() };
+    collect(&store, later);
+    assert!(state("").exists() && state(".kept").exists(), "its keeper lives");
+    drop(keeper);
+    collect(&store, later);
+    assert!(!state("").exists() && !state(".kept").exists(), "nobody asks for it any more");
+}

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rand::Rng as _;
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{assert_sound, descendants, expected, random, rounds, thirty};
+use super::{assert_sound, children, expected, random, rounds, thirty};
 use crate::harness::Scene;
 
 /// What the signal hits.
@@ -28,7 +28,7 @@ fn kill_one(scene: &Scene, victim: Victim, events: usize, pause: Duration, pick:
     let hit = match victim {
         Victim::Runner => child.kill().is_ok() && seen == events,
         Victim::Worker => {
-            let workers = descendants(&child);
+            let workers = children(&child);
             let worker = workers.get(pick % workers.len().max(1)).and_then(|pid| Pid::from_raw(*pid));
             worker.is_some_and(|pid| kill_process(pid, Signal::KILL).is_ok())
         }
