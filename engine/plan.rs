@@ -6,8 +6,9 @@
 
 mod before;
 pub mod facts;
+pub(crate) mod inputs;
 mod realise;
-pub(crate) mod resolve;
+mod resolve;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

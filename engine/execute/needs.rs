@@ -11,7 +11,7 @@ use crate::graph::{Graph, Input, Reference, Step, StepId};
 use crate::io::Branch;
 use crate::plan::Facts;
 use crate::plan::facts::pipeline_folder;
-use crate::plan::resolve;
+use crate::plan::inputs;
 
 /// Where needs are looked up.
 pub(super) struct Needs<'a> {
@@ -51,7 +51,7 @@ impl Needs<'_> {
             return Some(Origin::Source { name, local: local.clone(), artifact });
         }
         let record_of = |producer: StepId| self.records.get(&producer).cloned();
-        let found = resolve::artifact(self.graph, self.store, self.facts, reference, record_of);
+        let found = inputs::artifact(self.graph, self.store, self.facts, reference, record_of);
         // The key was made from the same artifact a moment ago, so it resolves, or is marked as missing.
         found.ok().flatten().map(Origin::Cache)
     }

@@ -14,7 +14,7 @@ use crate::graph::{Graph, StepId};
 use crate::maker;
 use crate::plan::Plan;
 use crate::plan::facts::pipeline_folder;
-use crate::plan::resolve::{self, Trouble};
+use crate::plan::inputs::{self, Trouble};
 
 /// What came of it.
 pub enum Rehearsal {
@@ -95,7 +95,7 @@ fn inputs(
         let record = plan.record_of(*producer).ok_or_else(|| gone(*producer))?;
         records.insert(*producer, record.clone());
     }
-    let keyed = resolve::action(graph, store, &plan.facts, id, |producer| records.get(&producer).cloned());
+    let keyed = inputs::action(graph, store, &plan.facts, id, |producer| records.get(&producer).cloned());
     match keyed {
         Ok((action, _)) if action == canonical.action => Ok(records),
         Ok(_) => Err(EngineError::NoResult {

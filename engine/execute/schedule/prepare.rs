@@ -8,7 +8,7 @@ use crate::event::{Cause, Event};
 use crate::graph::StepId;
 use crate::key::Document;
 use crate::maker;
-use crate::plan::resolve::{self, Trouble};
+use crate::plan::inputs::{self, Trouble};
 use crate::plan::took;
 
 impl Scheduler<'_, '_, '_> {
@@ -34,7 +34,7 @@ impl Scheduler<'_, '_, '_> {
         let graph = self.round.graph;
         let records = &self.report.records;
         let record_of = |producer: StepId| records.get(&producer).cloned();
-        let (action, document) = match resolve::action(graph, self.round.store, &self.facts, id, record_of) {
+        let (action, document) = match inputs::action(graph, self.round.store, &self.facts, id, record_of) {
             Ok(keyed) => keyed,
             Err(Trouble::Lost { .. }) => {
                 self.defer(id);
@@ -54,7 +54,7 @@ impl Scheduler<'_, '_, '_> {
             action_document: document,
             recipe_document: self.facts.recipe_document(id).to_string(),
             outputs: std::collections::BTreeMap::new(),
-            ancestry: resolve::ancestry(&self.facts, id, record_of),
+            ancestry: inputs::ancestry(&self.facts, id, record_of),
             cost: Cost::default(),
             environment: std::collections::BTreeMap::new(),
             step: address.to_string(),
@@ -93,7 +93,7 @@ impl Scheduler<'_, '_, '_> {
     pub(super) fn hit(&mut self, id: StepId, record: ActionRecord) -> Result<(), EngineError> {
         let records = &self.report.records;
         let record_of = |producer: StepId| records.get(&producer).cloned();
-        let record = resolve::as_made_here(self.round.graph, &self.facts, id, record, record_of);
+        let record = inputs::as_made_here(self.round.graph, &self.facts, id, record, record_of);
         self.round.store.publish(&record)?;
         let saved = took(&record);
         self.report.late_hits.insert(id);
