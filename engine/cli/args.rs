@@ -2,15 +2,26 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 
+use crate::allowance::AllowanceArgs;
+use crate::artifact::{self, GetArgs, OpenArgs};
 use crate::cache::{self, CacheArgs};
 use crate::choice::Choice;
 use crate::compare::{self, CompareArgs};
+use crate::export::{self, ExportArgs};
+use crate::graph::{self, GraphArgs};
 use crate::init::{self, InitArgs};
 use crate::lock::{self, LockArgs};
+use crate::log::{self, LogArgs};
+use crate::plan::{self, PlanArgs};
 use crate::resources::ResourceArgs;
-use crate::watch::{EXAMPLES as WATCH_EXAMPLES, WatchArgs};
+use crate::setup::SetupArgs;
+use crate::show::{self, ShowArgs};
+use crate::status::StatusArgs;
+use crate::verify::{self, VerifyArgs};
+use crate::watch::{self, WatchArgs};
+use crate::why::{self, WhyArgs};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -60,42 +71,42 @@ pub enum Command {
     #[command(after_help = RUN_EXAMPLES)]
     Run(RunArgs),
     /// Run what is missing whenever the pipeline file or a source changes
-    #[command(after_help = WATCH_EXAMPLES)]
+    #[command(after_help = watch::EXAMPLES)]
     Watch(WatchArgs),
     /// Say what would run, and why, without running it
-    #[command(after_help = PLAN_EXAMPLES)]
+    #[command(after_help = plan::EXAMPLES)]
     Plan(PlanArgs),
     /// Explain why a step runs, or what its result came from
-    #[command(after_help = crate::why::EXAMPLES)]
-    Why(crate::why::WhyArgs),
+    #[command(after_help = why::EXAMPLES)]
+    Why(WhyArgs),
     /// Run a step again and compare it with its result in the cache
-    #[command(after_help = crate::verify::EXAMPLES)]
-    Verify(crate::verify::VerifyArgs),
+    #[command(after_help = verify::EXAMPLES)]
+    Verify(VerifyArgs),
     /// Set two branches, or all against the baseline, side by side: parameters, metrics, intervals
     #[command(after_help = compare::EXAMPLES)]
     Compare(CompareArgs),
     /// Show per stage what is done and what is missing, and the metrics so far
     Status(StatusArgs),
     /// List the stage kinds, or show one kind's inputs, outputs and parameters
-    #[command(after_help = SHOW_EXAMPLES)]
+    #[command(after_help = show::EXAMPLES)]
     Show(ShowArgs),
     /// Print the pipeline's graph as a picture (SVG), or for Graphviz or Mermaid
-    #[command(after_help = GRAPH_EXAMPLES)]
+    #[command(after_help = graph::EXAMPLES)]
     Graph(GraphArgs),
     /// List past runs, or print the last log of a step
-    #[command(after_help = LOG_EXAMPLES)]
+    #[command(after_help = log::EXAMPLES)]
     Log(LogArgs),
     /// Pin what the sources hold, or accept that they changed
     #[command(after_help = lock::EXAMPLES)]
     Lock(LockArgs),
     /// Print the path of an artifact in the cache
-    #[command(after_help = OPEN_EXAMPLES)]
+    #[command(after_help = artifact::OPEN_EXAMPLES)]
     Open(OpenArgs),
     /// Write a result with its provenance as a Workflow Run RO-Crate
-    #[command(after_help = crate::export::EXAMPLES)]
-    Export(crate::export::ExportArgs),
+    #[command(after_help = export::EXAMPLES)]
+    Export(ExportArgs),
     /// Copy an artifact out of the cache
-    #[command(after_help = GET_EXAMPLES)]
+    #[command(after_help = artifact::GET_EXAMPLES)]
     Get(GetArgs),
     /// List, check, pin and collect what the cache holds
     #[command(after_help = cache::EXAMPLES)]
@@ -123,6 +134,14 @@ pub enum Command {
 pub struct Pipeline {
     /// The pipeline file
     pub file: PathBuf,
+    /// How it is instantiated.
+    #[command(flatten)]
+    pub variant: Variant,
+}
+
+/// How a pipeline is instantiated.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Variant {
     /// Give a parameter of `[params]` another value
     #[arg(long = "set", value_name = "NAME=VALUE", help_heading = "Pipeline")]
     pub set: Vec<String>,
@@ -176,7 +195,7 @@ pub struct RunArgs {
     pub resources: ResourceArgs,
     /// What it may cost.
     #[command(flatten)]
-    pub allowance: crate::allowance::AllowanceArgs,
+    pub allowance: AllowanceArgs,
     /// When a step fails, go on with the steps that do not need it
     #[arg(short, long)]
     pub keep_going: bool,
@@ -192,193 +211,6 @@ pub struct RunArgs {
     /// The form of what is printed.
     #[command(flatten)]
     pub form: Form,
-}
-
-const PLAN_EXAMPLES: &str = "\
-Examples:
-  plumb plan r-align.toml
-  plumb plan r-align.toml --set steps=20          what would this change cost?
-  plumb plan r-align.toml --fresh train           what would training again cost?
-  plumb plan r-align.toml --verbose               every step, hits included
-  plumb plan r-align.toml --budget 5gpu-h --trim  what fits, and what is left out
-
-Times are those of earlier results of the same stage on the same slots; where there are none, the time is
-unknown. A step is a `hit` (its result is in the cache), it will `run` (with the reason), or it `may run`: that
-depends on whether a step it waits on makes other bytes than before.";
-
-/// `plumb plan`.
-#[derive(Debug, Clone, Args)]
-pub struct PlanArgs {
-    /// The pipeline.
-    #[command(flatten)]
-    pub pipeline: Pipeline,
-    /// Which steps.
-    #[command(flatten)]
-    pub choice: Choice,
-    /// What it may cost.
-    #[command(flatten)]
-    pub allowance: crate::allowance::AllowanceArgs,
-    /// What a run might use: a stage that asks for more is refused.
-    #[command(flatten)]
-    pub resources: ResourceArgs,
-    /// Tell every step, hits included
-    #[arg(short, long)]
-    pub verbose: bool,
-    /// The form of what is printed.
-    #[command(flatten)]
-    pub form: Form,
-}
-
-/// `plumb status`.
-#[derive(Debug, Clone, Args)]
-pub struct StatusArgs {
-    /// The pipeline.
-    #[command(flatten)]
-    pub pipeline: Pipeline,
-    /// The form of what is printed.
-    #[command(flatten)]
-    pub form: Form,
-}
-
-const SHOW_EXAMPLES: &str = "\
-Examples:
-  plumb show                      every stage kind
-  plumb show genrm.train          its inputs, outputs and parameters, with defaults
-  plumb show run                  what a stage may say under `run`: resources, retries, secrets, sandbox
-  plumb show genrm.train --schema the JSON Schema of its parameters
-  plumb show --schema             the JSON Schema of pipeline files, for editors (`plumb init` writes it too)";
-
-/// `plumb show`.
-#[derive(Debug, Clone, Args)]
-pub struct ShowArgs {
-    /// The kind, as `genrm.train`
-    pub kind: Option<String>,
-    /// Print the JSON Schema of the kind's parameters; without a kind that of pipeline files
-    #[arg(long)]
-    pub schema: bool,
-    /// The form of what is printed.
-    #[command(flatten)]
-    pub form: Form,
-}
-
-const GRAPH_EXAMPLES: &str = "\
-Examples:
-  plumb graph r-align.toml | dot -Tsvg > r-align.svg
-  plumb graph r-align.toml --format svg > r-align.svg
-  plumb graph r-align.toml --format mermaid
-  plumb graph r-align.toml --steps                every branch, not only the stages";
-
-/// `plumb graph`.
-#[derive(Debug, Clone, Args)]
-pub struct GraphArgs {
-    /// The pipeline.
-    #[command(flatten)]
-    pub pipeline: Pipeline,
-    /// Language of the drawing
-    #[arg(long, value_enum, default_value_t = GraphFormat::Dot)]
-    pub format: GraphFormat,
-    /// Draw every step rather than one node a stage
-    #[arg(long)]
-    pub steps: bool,
-    /// The form of what is printed.
-    #[command(flatten)]
-    pub form: Form,
-}
-
-/// What a graph is written in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum GraphFormat {
-    /// Graphviz
-    Dot,
-    /// Mermaid, for Markdown
-    Mermaid,
-    /// A picture, laid out by plumb itself
-    Svg,
-}
-
-const LOG_EXAMPLES: &str = "\
-Examples:
-  plumb log                       the runs on this cache, latest first
-  plumb log r-align.toml          the runs of this pipeline
-  plumb log r-align.toml train    what `train` wrote when it last ran";
-
-/// `plumb log`.
-#[derive(Debug, Clone, Args)]
-pub struct LogArgs {
-    /// Runs of this pipeline only
-    pub file: Option<PathBuf>,
-    /// Print the last log of this step
-    #[arg(requires = "file")]
-    pub step: Option<String>,
-    /// The profile under which the step ran
-    #[arg(long, value_name = "NAME", requires = "file")]
-    pub profile: Option<String>,
-    /// How many runs to list
-    #[arg(short, long, default_value_t = 20, value_name = "N")]
-    pub number: usize,
-    /// The form of what is printed.
-    #[command(flatten)]
-    pub form: Form,
-}
-
-const OPEN_EXAMPLES: &str = "\
-Examples:
-  less \"$(plumb open r-align.toml score.items)\"
-  plumb open r-align.toml train@seed=1.model      the folder of the trained model
-
-The path lies in the cache and is read-only: `plumb get` makes a copy of your own.";
-
-/// `plumb open`.
-#[derive(Debug, Clone, Args)]
-pub struct OpenArgs {
-    /// The pipeline.
-    #[command(flatten)]
-    pub pipeline: Pipeline,
-    /// The step, with its output where it has several
-    #[arg(value_name = "STEP[.OUTPUT]")]
-    pub artifact: String,
-    /// The form of what is printed.
-    #[command(flatten)]
-    pub form: Form,
-}
-
-const GET_EXAMPLES: &str = "\
-Examples:
-  plumb get r-align.toml verdict.table results/table.md
-  plumb get r-align.toml train@seed=1.model my-model";
-
-/// `plumb get`.
-#[derive(Debug, Clone, Args)]
-pub struct GetArgs {
-    /// The pipeline.
-    #[command(flatten)]
-    pub pipeline: Pipeline,
-    /// The step, with its output where it has several
-    #[arg(value_name = "STEP[.OUTPUT]")]
-    pub artifact: String,
-    /// Where to put it: a new file or folder, or an existing folder to put it in
-    #[arg(value_name = "DEST")]
-    pub destination: PathBuf,
-}
-
-/// `plumb setup`.
-#[derive(Debug, Clone, Args)]
-pub struct SetupArgs {
-    /// Do not ask before downloading
-    #[arg(short, long)]
-    pub yes: bool,
-    /// Only say what would be fetched and built
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Use the libtorch in this folder (it holds `include` and `lib`) instead of fetching one
-    #[arg(long, value_name = "DIR")]
-    pub libtorch: Option<PathBuf>,
-    /// Fetch libtorch, and do not build the worker
-    #[arg(long)]
-    pub libtorch_only: bool,
-    /// Print what a shell must export to build against this libtorch: eval "$(plumb setup --print-env)"
-    #[arg(long, conflicts_with_all = ["yes", "dry_run", "libtorch_only"])]
-    pub print_env: bool,
 }
 
 /// `plumb demo`.

@@ -2,16 +2,59 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::Args;
 use plumb_cache::{Artifact, Materialise, Store};
 use plumb_engine::graph::{Graph, Step, StepId};
 use plumb_engine::plan::PlanOptions;
 use serde::Serialize;
 
-use crate::args::{GetArgs, OpenArgs, Pipeline};
+use crate::args::{Form, Pipeline};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::trouble::Trouble;
 use crate::units;
+
+/// What `--help` ends with.
+pub const OPEN_EXAMPLES: &str = "\
+Examples:
+  less \"$(plumb open r-align.toml score.items)\"
+  plumb open r-align.toml train@seed=1.model      the folder of the trained model
+
+The path lies in the cache and is read-only: `plumb get` makes a copy of your own.";
+
+/// `plumb open`.
+#[derive(Debug, Clone, Args)]
+pub struct OpenArgs {
+    /// The pipeline.
+    #[command(flatten)]
+    pub pipeline: Pipeline,
+    /// The step, with its output where it has several
+    #[arg(value_name = "STEP[.OUTPUT]")]
+    pub artifact: String,
+    /// The form of what is printed.
+    #[command(flatten)]
+    pub form: Form,
+}
+
+/// What `--help` ends with.
+pub const GET_EXAMPLES: &str = "\
+Examples:
+  plumb get r-align.toml verdict.table results/table.md
+  plumb get r-align.toml train@seed=1.model my-model";
+
+/// `plumb get`.
+#[derive(Debug, Clone, Args)]
+pub struct GetArgs {
+    /// The pipeline.
+    #[command(flatten)]
+    pub pipeline: Pipeline,
+    /// The step, with its output where it has several
+    #[arg(value_name = "STEP[.OUTPUT]")]
+    pub artifact: String,
+    /// Where to put it: a new file or folder, or an existing folder to put it in
+    #[arg(value_name = "DEST")]
+    pub destination: PathBuf,
+}
 
 /// An output that was found in the cache.
 struct Found {

@@ -50,9 +50,9 @@ impl Context {
             steps: choice.steps.clone(),
             from: choice.from.clone(),
             until: choice.until.clone(),
-            set: pipeline.set.iter().map(|text| setting(text)).collect::<Result<_, _>>()?,
-            axis: pipeline.axis.clone(),
-            profile: pipeline.profile.clone(),
+            set: pipeline.variant.set.iter().map(|text| setting(text)).collect::<Result<_, _>>()?,
+            axis: pipeline.variant.axis.clone(),
+            profile: pipeline.variant.profile.clone(),
             grown: None,
         };
         let graph = self.grown(pipeline, &selection)?;
@@ -75,7 +75,7 @@ impl Context {
     fn grown(&self, pipeline: &Pipeline, selection: &Selection) -> Result<Graph, Trouble> {
         let instantiate = |selection: &Selection| -> Result<Graph, Trouble> {
             let mut graph = pipeline::load(&pipeline.file, &self.registry, selection)?;
-            if pipeline.strict_code {
+            if pipeline.variant.strict_code {
                 graph.count_code(&self.registry);
             }
             Ok(graph)

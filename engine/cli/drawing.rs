@@ -10,7 +10,7 @@ pub use svg::MOST_NODES;
 use plumb_engine::graph::{Graph, Input, Reference, Step};
 use serde::Serialize;
 
-use crate::args::GraphFormat;
+use crate::graph::GraphFormat;
 
 /// One node.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]

@@ -44,6 +44,7 @@ pub mod display;
 pub mod drawing;
 pub mod exit;
 pub mod export;
+pub mod graph;
 pub mod growth;
 pub mod init;
 pub mod lock;
@@ -75,9 +76,8 @@ use plumb_engine::command;
 use plumb_engine::execute::{child, keeper};
 use plumb_engine::stage::Registry;
 
-use crate::args::{Command, CommandLine, GraphArgs};
+use crate::args::{Command, CommandLine};
 use crate::context::Context;
-use crate::drawing::Drawing;
 use crate::exit::Exit;
 use crate::printer::Printer;
 use crate::trouble::Trouble;
@@ -119,7 +119,7 @@ fn dispatch(context: &Context, command: &Command) -> Result<Exit, Trouble> {
         Command::Compare(args) => compare::run(context, args),
         Command::Status(args) => status::run(context, args),
         Command::Show(args) => show::run(context, args),
-        Command::Graph(args) => draw(context, args),
+        Command::Graph(args) => graph::run(context, args),
         Command::Log(args) => log::run(context, args),
         Command::Lock(args) => lock::run(context, args),
         Command::Open(args) => artifact::open(context, args),
@@ -131,24 +131,6 @@ fn dispatch(context: &Context, command: &Command) -> Result<Exit, Trouble> {
         Command::Completions(args) => Ok(complete(context, args.shell)),
         Command::Step(_) | Command::Keep(_) => Ok(Exit::Bug),
     }
-}
-
-fn draw(context: &Context, args: &GraphArgs) -> Result<Exit, Trouble> {
-    let graph = context.load(&args.pipeline, &[])?;
-    let drawing = if args.steps { Drawing::of_steps(&graph) } else { Drawing::of_stages(&graph) };
-    if args.form.json {
-        context.printer.json(&drawing);
-    } else {
-        let too_many = || {
-            let told = format!("a picture of {} nodes shows nothing", drawing.nodes.len());
-            Trouble::usage(
-                told,
-                format!("draw the stages only, or up to {} nodes; `--format dot` has no limit", drawing::MOST_NODES),
-            )
-        };
-        context.printer.data(&drawing.text(args.format).ok_or_else(too_many)?);
-    }
-    Ok(Exit::Done)
 }
 
 fn complete(context: &Context, shell: clap_complete::Shell) -> Exit {

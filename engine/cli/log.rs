@@ -1,8 +1,11 @@
 //! `plumb log`: past runs of a cache, and what a step wrote when it last ran.
 
+use std::path::PathBuf;
+
+use clap::Args;
 use plumb_engine::history::{self, Outcome, RunHeader};
 
-use crate::args::{LogArgs, Pipeline};
+use crate::args::{Form, Pipeline, Variant};
 use crate::artifact;
 use crate::context::Context;
 use crate::exit::Exit;
@@ -11,15 +14,36 @@ use crate::table::{Cell, Table};
 use crate::trouble::Trouble;
 use crate::units;
 
+/// What `--help` ends with.
+pub const EXAMPLES: &str = "\
+Examples:
+  plumb log                       the runs on this cache, latest first
+  plumb log r-align.toml          the runs of this pipeline
+  plumb log r-align.toml train    what `train` wrote when it last ran";
+
+/// `plumb log`.
+#[derive(Debug, Clone, Args)]
+pub struct LogArgs {
+    /// Runs of this pipeline only
+    pub file: Option<PathBuf>,
+    /// Print the last log of this step
+    #[arg(requires = "file")]
+    pub step: Option<String>,
+    /// The profile under which the step ran
+    #[arg(long, value_name = "NAME", requires = "file")]
+    pub profile: Option<String>,
+    /// How many runs to list
+    #[arg(short, long, default_value_t = 20, value_name = "N")]
+    pub number: usize,
+    /// The form of what is printed.
+    #[command(flatten)]
+    pub form: Form,
+}
+
 /// Runs the command.
 pub fn run(context: &Context, args: &LogArgs) -> Result<Exit, Trouble> {
-    let pipeline = args.file.clone().map(|file| Pipeline {
-        file,
-        set: vec![],
-        axis: vec![],
-        profile: args.profile.clone(),
-        strict_code: false,
-    });
+    let variant = Variant { profile: args.profile.clone(), ..Variant::default() };
+    let pipeline = args.file.clone().map(|file| Pipeline { file, variant });
     match (&pipeline, &args.step) {
         (Some(pipeline), Some(step)) => print_step(context, pipeline, step),
         _ => print_runs(context, args, pipeline.as_ref()),

@@ -2,6 +2,7 @@
 
 mod stages;
 
+use clap::Args;
 use plumb_engine::budget::Fit;
 use plumb_engine::estimate::{Estimate, Forecast, Total};
 use plumb_engine::event::{Cause, Event};
@@ -11,16 +12,54 @@ use plumb_engine::plan::{self, Plan, State};
 use serde::Serialize;
 
 use self::stages::Stage;
-use crate::allowance::Allowance;
-use crate::args::PlanArgs;
+use crate::allowance::{Allowance, AllowanceArgs};
+use crate::args::{Form, Pipeline};
+use crate::choice::Choice;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::growth;
 use crate::paint::Tone;
+use crate::resources::ResourceArgs;
 use crate::summary;
 use crate::table::{Cell, Table};
 use crate::trouble::Trouble;
 use crate::units;
+
+/// What `--help` ends with.
+pub const EXAMPLES: &str = "\
+Examples:
+  plumb plan r-align.toml
+  plumb plan r-align.toml --set steps=20          what would this change cost?
+  plumb plan r-align.toml --fresh train           what would training again cost?
+  plumb plan r-align.toml --verbose               every step, hits included
+  plumb plan r-align.toml --budget 5gpu-h --trim  what fits, and what is left out
+
+Times are those of earlier results of the same stage on the same slots; where there are none, the time is
+unknown. A step is a `hit` (its result is in the cache), it will `run` (with the reason), or it `may run`: that
+depends on whether a step it waits on makes other bytes than before.";
+
+/// `plumb plan`.
+#[derive(Debug, Clone, Args)]
+pub struct PlanArgs {
+    /// The pipeline.
+    #[command(flatten)]
+    pub pipeline: Pipeline,
+    /// Which steps.
+    #[command(flatten)]
+    pub choice: Choice,
+    /// What it may cost.
+    #[command(flatten)]
+    pub allowance: AllowanceArgs,
+    /// What a run might use: a stage that asks for more is refused.
+    #[command(flatten)]
+    pub resources: ResourceArgs,
+    /// Tell every step, hits included
+    #[arg(short, long)]
+    pub verbose: bool,
+    /// The form of what is printed.
+    #[command(flatten)]
+    pub form: Form,
+}
 
 /// Steps listed without `--verbose`.
 const LISTED: usize = 60;

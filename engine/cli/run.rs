@@ -10,7 +10,7 @@ use plumb_engine::plan::Plan;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::allowance::Allowance;
-use crate::args::{DemoArgs, Pipeline, RunArgs};
+use crate::args::{DemoArgs, Pipeline, RunArgs, Variant};
 use crate::context::Context;
 use crate::demo;
 use crate::detach;
@@ -82,8 +82,8 @@ fn trim(graph: &mut Graph, plan: &Plan, allowance: &Allowance) {
 /// Runs the built-in miniature in a folder of the user's.
 pub fn demo(context: &Context, args: &DemoArgs) -> Result<Exit, Trouble> {
     let file = demo::prepare(&args.folder, &context.printer)?;
-    let pipeline =
-        Pipeline { file, set: Vec::new(), axis: Vec::new(), profile: args.profile.clone(), strict_code: false };
+    let variant = Variant { profile: args.profile.clone(), ..Variant::default() };
+    let pipeline = Pipeline { file, variant };
     let graph = context.load(&pipeline, &[])?;
     let manner = if args.form.json { Manner::Json } else { Manner::People };
     execute(context, &graph, manner, RunOptions::default(), Turn::Goals)

@@ -7,11 +7,33 @@ mod wheels;
 mod worker;
 
 use std::io::IsTerminal;
+use std::path::PathBuf;
 
-use crate::args::SetupArgs;
+use clap::Args;
+
 use crate::exit::Exit;
 use crate::printer::Printer;
 use libtorch::Libtorch;
+
+/// `plumb setup`.
+#[derive(Debug, Clone, Args)]
+pub struct SetupArgs {
+    /// Do not ask before downloading
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Only say what would be fetched and built
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Use the libtorch in this folder (it holds `include` and `lib`) instead of fetching one
+    #[arg(long, value_name = "DIR")]
+    pub libtorch: Option<PathBuf>,
+    /// Fetch libtorch, and do not build the worker
+    #[arg(long)]
+    pub libtorch_only: bool,
+    /// Print what a shell must export to build against this libtorch: eval "$(plumb setup --print-env)"
+    #[arg(long, conflicts_with_all = ["yes", "dry_run", "libtorch_only"])]
+    pub print_env: bool,
+}
 
 /// Why setup stopped.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -1,11 +1,12 @@
 //! `plumb status`: per stage how much is done, what the last run said of the rest, and the metrics so far.
 
+use clap::Args;
 use plumb_engine::graph::{Graph, StepId};
 use plumb_engine::history::{self, RunHeader, StepStatus};
 use plumb_engine::plan::{Plan, PlanOptions, PlannedStep, State};
 use serde::Serialize;
 
-use crate::args::StatusArgs;
+use crate::args::{Form, Pipeline};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::paint::Tone;
@@ -14,6 +15,17 @@ use crate::scores::{self, Score};
 use crate::table::{Cell, Table};
 use crate::trouble::Trouble;
 use crate::units;
+
+/// `plumb status`.
+#[derive(Debug, Clone, Args)]
+pub struct StatusArgs {
+    /// The pipeline.
+    #[command(flatten)]
+    pub pipeline: Pipeline,
+    /// The form of what is printed.
+    #[command(flatten)]
+    pub form: Form,
+}
 
 /// A pipeline's state for machines.
 #[derive(Debug, Serialize)]

@@ -6,7 +6,7 @@ use clap::Args;
 use plumb_cache::{ActionKey, Store};
 use plumb_engine::plan::{self, PlanOptions};
 
-use crate::args::Pipeline;
+use crate::args::{Pipeline, Variant};
 use crate::context::Context;
 use crate::trouble::Trouble;
 
@@ -19,18 +19,9 @@ pub struct Targets {
     /// A pipeline file and its steps [default: its goals], or the first digits of keys
     #[arg(value_name = "FILE [STEP…] | KEY…", required = true)]
     pub targets: Vec<String>,
-    /// Give a parameter of `[params]` another value
-    #[arg(long = "set", value_name = "NAME=VALUE", help_heading = "Pipeline")]
-    pub set: Vec<String>,
-    /// Keep only these values of an axis
-    #[arg(long = "axis", value_name = "AXIS=VALUES", help_heading = "Pipeline")]
-    pub axis: Vec<String>,
-    /// Apply `[profile.NAME]`
-    #[arg(long, value_name = "NAME", help_heading = "Pipeline")]
-    pub profile: Option<String>,
-    /// Results of this very code (see `plumb run --strict-code`)
-    #[arg(long, help_heading = "Pipeline")]
-    pub strict_code: bool,
+    /// How the pipeline is instantiated.
+    #[command(flatten)]
+    pub variant: Variant,
 }
 
 /// A result that was asked for.
@@ -57,8 +48,7 @@ impl Targets {
         file: &str,
         steps: &[String],
     ) -> Result<Vec<Target>, Trouble> {
-        let (set, axis, profile) = (self.set.clone(), self.axis.clone(), self.profile.clone());
-        let pipeline = Pipeline { file: PathBuf::from(file), set, axis, profile, strict_code: self.strict_code };
+        let pipeline = Pipeline { file: PathBuf::from(file), variant: self.variant.clone() };
         let graph = context.load(&pipeline, steps)?;
         let plan = plan::plan(&graph, store, &PlanOptions::default())?;
         let target = |id: &plumb_engine::graph::StepId| {
