@@ -1,9 +1,10 @@
-//! Checksums that others publish: SHA-256 of a file, and git's SHA-1 of a blob. Never a digest of plumb's own.
+//! Checksums that others publish: SHA-256 of a file, git's SHA-1 of a blob, S3's MD5. Never a digest of plumb's own.
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
+use md5::Md5;
 use sha1::Sha1;
 use sha2::digest::Update;
 use sha2::{Digest, Sha256};
@@ -29,6 +30,16 @@ pub fn matches(path: &Path, etag: &str) -> Result<bool, FetchError> {
             Ok(of_file(path, hasher)? == etag)
         }
         _ => Ok(true),
+    }
+}
+
+/// Whether a file is what an S3 ETag says: the MD5 of an object that was put in one piece. `None` where it says nothing:
+/// the ETag of an object in parts is no digest of its bytes.
+pub fn matches_md5(path: &Path, etag: &str) -> Result<Option<bool>, FetchError> {
+    let md5 = etag.trim_matches('"');
+    match md5.len() == 32 && md5.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        true => Ok(Some(of_file(path, Md5::new())?.eq_ignore_ascii_case(md5))),
+        false => Ok(None),
     }
 }
 

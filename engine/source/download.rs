@@ -86,11 +86,11 @@ impl Download<'_> {
         let mut patience = Patience::default();
         let earlier = progress.done;
         loop {
-            let before = self.length();
+            let before = length(self.partial);
             match self.attempt(client, progress).await {
                 Ok(came) => return Ok(came),
                 Err(error) => {
-                    if self.length() > before {
+                    if length(self.partial) > before {
                         patience.renew();
                     }
                     progress.done = earlier;
@@ -98,10 +98,6 @@ impl Download<'_> {
                 }
             }
         }
-    }
-
-    fn length(&self) -> u64 {
-        fs::metadata(self.partial).map_or(0, |metadata| metadata.len())
     }
 
     async fn attempt(&self, client: &Client, progress: &mut Progress<'_>) -> Result<Came, FetchError> {
@@ -134,7 +130,7 @@ impl Download<'_> {
 
     /// Asks for the rest of what is there, if that can be told to be a part of the same file; says how much is there.
     fn resume(&self, headers: &mut HeaderMap) -> u64 {
-        let have = self.length();
+        let have = length(self.partial);
         let validator = fs::read(self.validator()).ok().and_then(|text| HeaderValue::from_bytes(&text).ok());
         if have == 0 || !(self.immutable || validator.is_some()) {
             return 0;
@@ -155,7 +151,7 @@ impl Download<'_> {
         let strong = headers.get(ETAG).filter(|etag| !etag.as_bytes().starts_with(b"W/"));
         match strong.or_else(|| headers.get(LAST_MODIFIED)) {
             Some(validator) if !self.immutable => self.disk(fs::write(self.validator(), validator.as_bytes())),
-            _ => self.gone(&self.validator()),
+            _ => remove(&self.validator()),
         }
     }
 
@@ -165,7 +161,7 @@ impl Download<'_> {
             false => File::create(self.partial),
         };
         let mut file = self.disk(opened)?;
-        let have = if goes_on { self.length() } else { 0 };
+        let have = if goes_on { length(self.partial) } else { 0 };
         if progress.total.is_none() {
             progress.total = response.content_length().map(|length| progress.done + have + length);
         }
@@ -180,21 +176,12 @@ impl Download<'_> {
 
     /// Takes away what has come so far.
     pub fn forget(&self) -> Result<(), FetchError> {
-        self.gone(self.partial)?;
-        self.gone(&self.validator())
+        remove(self.partial)?;
+        remove(&self.validator())
     }
 
     fn validator(&self) -> PathBuf {
-        let mut name = self.partial.as_os_str().to_owned();
-        name.push(".etag");
-        name.into()
-    }
-
-    fn gone(&self, path: &Path) -> Result<(), FetchError> {
-        match fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => self.disk(Err(error)),
-            _ => Ok(()),
-        }
+        beside(self.partial, ".etag")
     }
 
     fn disk<T>(&self, done: io::Result<T>) -> Result<T, FetchError> {
@@ -204,6 +191,26 @@ impl Download<'_> {
     fn shown(&self) -> String {
         without_secrets(&self.request.url)
     }
+}
+
+/// What has come of a file so far.
+pub fn length(partial: &Path) -> u64 {
+    fs::metadata(partial).map_or(0, |metadata| metadata.len())
+}
+
+/// Takes a file away that may not be there.
+pub fn remove(path: &Path) -> Result<(), FetchError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(on_disk("remove", path, &error)),
+        _ => Ok(()),
+    }
+}
+
+/// The path with a suffix.
+pub fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
 }
 
 /// A file of the download's own failed.

@@ -7,7 +7,7 @@ mod api;
 mod local;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use plumb_cache::{Artifact, Fetched, Store};
 
@@ -17,7 +17,7 @@ use self::api::{Api, RemoteFile};
 use self::local::Snapshot;
 use super::Known;
 use super::checksum;
-use super::download::{Came, Download, Progress, hold};
+use super::download::{Came, Download, Progress, beside, hold};
 use super::folder;
 use super::glob::Include;
 use super::in_cache;
@@ -65,20 +65,23 @@ impl Repository<'_> {
 
     async fn fetch(&self, revision: &str, store: &Store, mut progress: Progress<'_>) -> Result<Known, FetchError> {
         let api = Api::new(self.address)?;
-        let listed = match api::is_offline() {
+        let commit = match api::is_offline() {
             true => Err(offline(self.address)),
-            false => api.files(revision).await,
+            false => api.commit(revision).await,
+        };
+        let listed = match commit {
+            Ok(commit) => match self.recall(store, &commit) {
+                Some(known) => return Ok(known),
+                None => api.files(&commit).await.map(|files| (commit, files)),
+            },
+            Err(error) => Err(error),
         };
         let (commit, files) = match listed {
-            Ok((commit, files)) => (commit, files),
             Err(error) if error.kind == Failure::Line => {
                 return self.without_network(revision, store, &progress, error);
             }
-            Err(error) => return Err(error),
+            listed => listed?,
         };
-        if let Some(known) = self.recall(store, &commit) {
-            return Ok(known);
-        }
         let wanted: Vec<RemoteFile> = files.into_iter().filter(|file| self.wants(&file.name)).collect();
         if wanted.is_empty() {
             return Err(self.nothing(&commit));
@@ -200,7 +203,7 @@ async fn fetch_file(
     let _held = hold(&snapshot.lock_of(&etag))?;
     let blob = snapshot.blob(&etag)?;
     if !blob.exists() {
-        let partial = with_suffix(&blob, ".incomplete");
+        let partial = beside(&blob, ".incomplete");
         download(api, snapshot, file, &etag, &partial, progress).await?;
         snapshot.keep(&partial, &blob)?;
     }
@@ -235,12 +238,6 @@ async fn download(
     let message =
         format!("`{}` of `{}` came with bytes that are not those of its ETag {etag}", file.name, snapshot.repository);
     Err(FetchError::wrong(message).hint("a proxy or mirror may have changed it: check `HF_ENDPOINT` and `HTTPS_PROXY`"))
-}
-
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
 }
 
 fn offline(address: &Address) -> FetchError {

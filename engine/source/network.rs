@@ -173,7 +173,7 @@ impl Request {
 }
 
 /// Of an `http` address a credential may go on to the same host's `https`, and to no other host or port.
-fn same_host(one: &Url, other: &Url) -> bool {
+pub fn same_host(one: &Url, other: &Url) -> bool {
     one.host() == other.host() && one.port_or_known_default() == other.port_or_known_default()
 }
 

@@ -2,7 +2,7 @@
 //! ETag is known is not downloaded again. Credentials are those of the AWS tools: variables, then `~/.aws`.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
@@ -10,12 +10,15 @@ use std::time::Duration;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::path::Path as Key;
+use object_store::signer::Signer as _;
 use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore as _, ObjectStoreExt as _, RetryConfig};
 use plumb_cache::{Artifact, Fetched, Store};
+use reqwest::Method;
 
 use super::Known;
 use super::aws;
-use super::download::{Progress, hold, on_disk};
+use super::checksum;
+use super::download::{self, Progress, hold, length, on_disk};
 use super::folder;
 use super::glob::Include;
 use super::in_cache;
@@ -130,22 +133,50 @@ impl Objects<'_> {
         if let Some(artifact) = self.known(store, object) {
             return Ok(artifact);
         }
-        let mut patience = Patience::default();
         let earlier = progress.done;
-        loop {
-            let before = length(&partial);
-            let Err(error) = self.attempt(s3, object, &partial, progress).await else { break };
-            if length(&partial) > before {
-                patience.renew();
-            }
+        self.whole(s3, object, &partial, progress).await?;
+        if !is_its_etag(s3, object, &partial).await? {
+            // A part from an earlier time may have been bad: once more from the start.
+            download::remove(&partial)?;
             progress.done = earlier;
-            patience.after(error).await?;
+            self.whole(s3, object, &partial, progress).await?;
+            if !is_its_etag(s3, object, &partial).await? {
+                download::remove(&partial)?;
+                return Err(self.not_its_etag(object));
+            }
         }
         let artifact = store.take_in(&partial).map_err(in_cache)?;
         let about = format!("s3://{}/{}", self.place.bucket, object.location);
         let version = object.e_tag.clone().unwrap_or_default();
         store.remember(&name, &Fetched { about, version, artifact }).map_err(in_cache)?;
         Ok(artifact)
+    }
+
+    async fn whole(
+        &self,
+        s3: &AmazonS3,
+        object: &ObjectMeta,
+        partial: &Path,
+        progress: &mut Progress<'_>,
+    ) -> Result<(), FetchError> {
+        let mut patience = Patience::default();
+        let earlier = progress.done;
+        loop {
+            let before = length(partial);
+            let Err(error) = self.attempt(s3, object, partial, progress).await else { return Ok(()) };
+            if length(partial) > before {
+                patience.renew();
+            }
+            progress.done = earlier;
+            patience.after(error).await?;
+        }
+    }
+
+    fn not_its_etag(&self, object: &ObjectMeta) -> FetchError {
+        let (bucket, etag) = (&self.place.bucket, object.e_tag.as_deref().unwrap_or_default());
+        let message =
+            format!("`s3://{bucket}/{}` came with bytes that are not those of its ETag {etag}", object.location);
+        FetchError::wrong(message).hint("a proxy may have changed it: check `AWS_ENDPOINT_URL` and `HTTPS_PROXY`")
     }
 
     /// `If-Match` makes an object that changes meanwhile an error, never a mixture.
@@ -159,7 +190,7 @@ impl Objects<'_> {
         let disk = |error: std::io::Error| on_disk("write", partial, &error);
         let have = length(partial);
         if have > object.size {
-            fs::remove_file(partial).map_err(disk)?;
+            download::remove(partial)?;
         }
         progress.add(have);
         if have == object.size && have > 0 {
@@ -222,8 +253,24 @@ fn connect(bucket: &str) -> Result<AmazonS3, FetchError> {
     })
 }
 
-fn length(path: &Path) -> u64 {
-    fs::metadata(path).map_or(0, |metadata| metadata.len())
+/// Whether the bytes are those that the server's ETag promises, as far as it promises any: one in parts does not, nor
+/// does that of an object which the server keeps under a key of its own or of the asker.
+async fn is_its_etag(s3: &AmazonS3, object: &ObjectMeta, partial: &Path) -> Result<bool, FetchError> {
+    let Some(etag) = &object.e_tag else { return Ok(true) };
+    match checksum::matches_md5(partial, etag)? {
+        Some(false) => Ok(is_encrypted(s3, &object.location).await),
+        _ => Ok(true),
+    }
+}
+
+/// Whether the server says so. What cannot be asked for is not.
+async fn is_encrypted(s3: &AmazonS3, location: &Key) -> bool {
+    let Ok(url) = s3.signed_url(Method::HEAD, location, Duration::from_secs(60)).await else { return false };
+    let Ok(client) = network::client() else { return false };
+    let Ok(told) = client.head(url).send().await else { return false };
+    let header = |name: &str| told.headers().get(name).and_then(|value| value.to_str().ok());
+    header("x-amz-server-side-encryption").is_some_and(|how| how.starts_with("aws:kms"))
+        || header("x-amz-server-side-encryption-customer-algorithm").is_some()
 }
 
 fn finished(partial: &Path, file: &File, size: u64) -> Result<(), FetchError> {

@@ -118,6 +118,29 @@ fn an_object_that_is_cut_goes_on_where_it_was() {
 }
 
 #[test]
+fn an_object_whose_bytes_are_not_those_of_its_etag_is_refused_and_not_kept() {
+    let s3 = S3::start("bucket");
+    let bytes = vec![b'a'; 100_000];
+    s3.put("/bucket/data.txt", &bytes);
+    let line = s3.lying_line(50_000);
+    let scene = at(&s3, "s3://bucket/data.txt");
+    scene.export("AWS_ENDPOINT_URL", &line.url());
+    expect![[r#"
+        error: source `data`: `s3://bucket/data.txt` came with bytes that are not those of its ETag "1af6d6f2f682f76f80e606aeaaee1680"
+        hint: a proxy may have changed it: check `AWS_ENDPOINT_URL` and `HTTPS_PROXY`
+    "#]]
+    .assert_eq(&scene.plumb("run p.toml").exits(2).stderr);
+    scene.export("AWS_ENDPOINT_URL", s3.url());
+    scene.plumb("run p.toml").exits(0);
+    assert_eq!(scene.result("list.list").into_bytes(), bytes);
+    // The ETag of an encrypted object is no digest of its bytes.
+    s3.put_encrypted("/bucket/data.txt", &vec![b'b'; 100_000]);
+    scene.export("AWS_ENDPOINT_URL", &line.url());
+    scene.plumb("run p.toml").exits(0);
+    assert!(scene.result("list.list").ends_with("bbc"));
+}
+
+#[test]
 fn what_is_not_in_the_bucket_is_told() {
     let s3 = S3::start("bucket");
     let scene = at(&s3, "s3://bucket/none/");

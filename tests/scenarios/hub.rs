@@ -98,8 +98,24 @@ fn a_model_is_fetched_once_and_its_branch_asked_for_at_each_plan() {
     assert_eq!(f.scene.executed(), "list");
     f.hub.asked();
     f.plumb("run p.toml").exits(0);
-    assert_eq!(f.hub.asked(), ["GET /api/models/org/tiny/revision/main?blobs=true"]);
+    assert_eq!(f.hub.asked(), ["GET /api/models/org/tiny/revision/main"]);
     assert_eq!(f.scene.executed(), "");
+}
+
+#[test]
+fn a_list_of_files_is_read_page_by_page_and_only_from_its_hub() {
+    let f = fixture("hf://org/tiny@main");
+    f.plumb("plan p.toml").exits(0);
+    let lists = format!("GET /api/models/org/tiny/tree/{}?recursive=true", f.first);
+    let asked: Vec<String> = f.hub.asked().into_iter().filter(|asked| asked.contains("/tree/")).collect();
+    assert_eq!(asked, [lists.clone(), format!("{lists}&cursor=2")]);
+    let elsewhere = Hub::start();
+    f.hub.send_lists_to(elsewhere.server.url().trim_start_matches("http://"));
+    f.scene.export("HF_TOKEN", "hf_secret");
+    f.scene.edit("@main", "@main/onnx");
+    let told = f.plumb("plan p.toml").exits(2).stderr;
+    assert!(told.contains("goes on at another host"), "{told}");
+    assert_eq!(elsewhere.server.asked(), [] as [&str; 0], "nor does the token go there");
 }
 
 #[test]
@@ -198,7 +214,8 @@ fn what_the_hubs_own_client_fetched_is_found() {
     f.python("from huggingface_hub import snapshot_download; print(snapshot_download('org/tiny'))", &[]);
     f.hub.asked();
     f.plumb("run p.toml").exits(0);
-    assert_eq!(f.hub.asked(), ["GET /api/models/org/tiny/revision/main?blobs=true"], "the list alone is asked for");
+    let asked = f.hub.asked();
+    assert!(asked.iter().all(|asked| asked.starts_with("GET /api/")), "the lists alone are asked for: {asked:?}");
     assert_eq!(f.listed(), ALL);
     f.hub.asked();
     // And without a hub at all: on a machine that has only the client's cache.
@@ -280,7 +297,7 @@ fn a_busy_hub_is_asked_again() {
 fn what_the_hub_refuses_is_told_in_its_terms() {
     let f = fixture("hf://org/none@main");
     expect![[r#"
-        error: source `model`: the hub shows no `org/none` to somebody unknown (`[HUB]/api/models/org/none/revision/main?blobs=true` answers 404 Not Found)
+        error: source `model`: the hub shows no `org/none` to somebody unknown (`[HUB]/api/models/org/none/revision/main` answers 404 Not Found)
         hint: check the name; if it is private or gated, set `HF_TOKEN` or type `hf auth login`
     "#]].assert_eq(&f.plumb("plan p.toml").exits(2).stderr);
     f.scene.edit("org/none@main", "org/tiny@v9");

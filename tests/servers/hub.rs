@@ -10,6 +10,9 @@ use sha1::Digest as _;
 
 use super::web::{Answer, Request, Server};
 
+/// Files on one page of a list.
+const PAGE: usize = 2;
+
 /// What the hub holds and how it misbehaves.
 #[derive(Default)]
 struct State {
@@ -23,6 +26,8 @@ struct State {
     cut: Option<usize>,
     /// Large files come with a flipped bit.
     damaged: bool,
+    /// The host that a list goes on at; else this one.
+    next_host: Option<String>,
 }
 
 /// A running hub.
@@ -76,6 +81,11 @@ impl Hub {
         self.state.lock().unwrap().damaged = damaged;
     }
 
+    /// From now on its lists go on at another host.
+    pub fn send_lists_to(&self, host: &str) {
+        self.state.lock().unwrap().next_host = Some(host.into());
+    }
+
     /// What was asked of the hub and of its store since the last call.
     pub fn asked(&self) -> Vec<String> {
         let mut asked = self.server.asked();
@@ -99,7 +109,7 @@ fn answer(state: &mut State, request: &Request, store: &str) -> Answer {
             info(state, &format!("{kind}/{owner}/{name}"), revision)
         }
         ["api", kind @ ("models" | "datasets"), owner, name, "tree", revision] => {
-            tree(state, &format!("{kind}/{owner}/{name}"), revision)
+            tree(state, request, &format!("{kind}/{owner}/{name}"), revision)
         }
         ["api", kind @ ("models" | "datasets"), owner, name] => info(state, &format!("{kind}/{owner}/{name}"), "main"),
         ["datasets", owner, name, "resolve", revision, file @ ..] => {
@@ -129,24 +139,15 @@ fn info(state: &State, repository: &str, revision: &str) -> Answer {
         Ok(found) => found,
         Err(answer) => return answer,
     };
-    let siblings: Vec<Value> = files
-        .iter()
-        .map(|(name, bytes)| {
-            let mut sibling = json!({ "rfilename": name, "size": bytes.len(), "blobId": git_name(bytes) });
-            if is_large(name) {
-                sibling["lfs"] = json!({ "sha256": sha256(bytes), "size": bytes.len(), "pointerSize": 134 });
-            }
-            sibling
-        })
-        .collect();
+    let siblings: Vec<Value> = files.keys().map(|name| json!({ "rfilename": name })).collect();
     let name = repository.split_once('/').unwrap().1;
     let body = json!({ "id": name, "_id": "0", "sha": id, "private": false, "tags": [], "downloads": 0, "likes": 0, "siblings": siblings });
     Answer { status: 200, headers: Vec::new(), body: body.to_string().into_bytes(), cut: None }
         .with("Content-Type", "application/json")
 }
 
-/// The list that `huggingface_hub` walks.
-fn tree(state: &State, repository: &str, revision: &str) -> Answer {
+/// The list of a revision's files, page by page: the cursor is the number of the first one.
+fn tree(state: &State, request: &Request, repository: &str, revision: &str) -> Answer {
     let files = match find(state, repository, revision) {
         Ok((_, files)) => files,
         Err(answer) => return answer,
@@ -158,8 +159,16 @@ fn tree(state: &State, repository: &str, revision: &str) -> Answer {
         }
         entry
     };
-    let body = Value::Array(files.iter().map(entry).collect()).to_string().into_bytes();
-    Answer { status: 200, headers: Vec::new(), body, cut: None }.with("Content-Type", "application/json")
+    let (list, cursor) = request.path.split_once("&cursor=").unwrap_or((&request.path, "0"));
+    let from: usize = cursor.parse().unwrap();
+    let page = files.iter().skip(from).take(PAGE).map(entry).collect();
+    let body = Value::Array(page).to_string().into_bytes();
+    let answer = Answer { status: 200, headers: Vec::new(), body, cut: None }.with("Content-Type", "application/json");
+    if from + PAGE >= files.len() {
+        return answer;
+    }
+    let host = state.next_host.as_ref().unwrap_or(&request.headers["host"]);
+    answer.with("Link", format!("<http://{host}{list}&cursor={}>; rel=\"next\"", from + PAGE))
 }
 
 fn resolve(state: &State, request: &Request, store: &str, repository: &str, revision: &str, file: &str) -> Answer {

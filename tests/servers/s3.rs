@@ -44,6 +44,23 @@ impl S3 {
         self.ask("PUT", path, bytes);
     }
 
+    /// Puts an object that the server keeps under a key of its own.
+    pub fn put_encrypted(&self, path: &str, bytes: &[u8]) {
+        self.ask_with("PUT", path, "x-amz-server-side-encryption: aws:kms\r\n", bytes);
+    }
+
+    /// A way to this S3 on which the last byte of a long answer is another one.
+    pub fn lying_line(&self, longer_than: usize) -> Server {
+        let host = self.url.trim_start_matches("http://").to_owned();
+        Server::start(move |request| {
+            let mut answer = forward(&host, request);
+            if answer.body.len() > longer_than {
+                *answer.body.last_mut().unwrap() ^= 1;
+            }
+            answer
+        })
+    }
+
     /// A way to this S3 on which the first long answer is cut after so many bytes.
     pub fn bad_line(&self, after: usize) -> Server {
         let host = self.url.trim_start_matches("http://").to_owned();
@@ -58,11 +75,15 @@ impl S3 {
     }
 
     fn ask(&self, method: &str, path: &str, body: &[u8]) {
+        self.ask_with(method, path, "", body);
+    }
+
+    fn ask_with(&self, method: &str, path: &str, headers: &str, body: &[u8]) {
         let host = self.url.trim_start_matches("http://");
         let mut stream = TcpStream::connect(host).unwrap();
         let head = format!(
             "{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Length: {}\r\n\
-             Authorization: AWS4-HMAC-SHA256 Credential=id/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0\r\n\r\n",
+             Authorization: AWS4-HMAC-SHA256 Credential=id/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0\r\n{headers}\r\n",
             body.len()
         );
         stream.write_all(head.as_bytes()).unwrap();

@@ -3,16 +3,21 @@
 
 use std::path::PathBuf;
 
-use reqwest::header::{ETAG, HeaderMap};
+use reqwest::header::{ETAG, HeaderMap, LINK};
 use reqwest::{Client, Url};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use super::address::Address;
 use super::local;
 use crate::source::network::{self, Failure, FetchError, Patience, Request};
+use crate::source::place::without_secrets;
 
 /// The hub that is asked when nothing else is said.
 const HUB: &str = "https://huggingface.co";
+
+/// Pages of a list before plumb takes a hub for one that never ends; the hub's hold a thousand files.
+const PAGES: usize = 10_000;
 
 /// Asks one hub about one repository.
 pub struct Api {
@@ -36,22 +41,22 @@ pub struct RemoteFile {
 #[derive(Deserialize)]
 struct RevisionInfo {
     sha: String,
-    #[serde(default)]
-    siblings: Vec<Sibling>,
 }
 
+/// One line of the list of a commit's files.
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Sibling {
-    rfilename: String,
+struct Listed {
+    #[serde(rename = "type")]
+    kind: String,
+    path: String,
+    oid: Option<String>,
     size: Option<u64>,
-    blob_id: Option<String>,
     lfs: Option<Lfs>,
 }
 
 #[derive(Deserialize)]
 struct Lfs {
-    sha256: Option<String>,
+    oid: Option<String>,
     size: Option<u64>,
 }
 
@@ -81,37 +86,74 @@ impl Api {
         &self.client
     }
 
-    /// The commit of a revision and its files. Where the revision is on this machine, one attempt is enough.
-    pub async fn files(&self, revision: &str) -> Result<(String, Vec<RemoteFile>), FetchError> {
-        let repository = self.address.repository();
-        let mut url = self.url(["api"].into_iter().chain(repository.split('/')).chain(["revision", revision]))?;
-        url.set_query(Some("blobs=true"));
-        let request = Request::new(url).bearer(self.token.as_deref());
+    /// The commit of a revision. Where the revision is on this machine, one attempt is enough.
+    pub async fn commit(&self, revision: &str) -> Result<String, FetchError> {
         let here = local::Snapshot::of_revision(&self.address, revision)?.is_some();
-        let mut patience = if here { Patience::short() } else { Patience::default() };
-        let info = loop {
-            match self.info(&request).await {
-                Ok(info) => break info,
-                Err(error) => patience.after(error).await?,
-            }
-        };
-        if !super::address::is_commit(&info.sha) {
-            return Err(FetchError::wrong(format!("`{}` is no hub: it tells no commit", endpoint())));
-        }
-        let files: Vec<RemoteFile> = info.siblings.into_iter().map(RemoteFile::from).collect();
-        match files.iter().find(|file| file.name.split('/').any(|part| matches!(part, "" | "." | ".."))) {
-            Some(file) => {
-                Err(FetchError::wrong(format!("the hub names a file `{}`, which leads out of its folder", file.name)))
-            }
-            None => Ok((info.sha, files)),
+        let patience = if here { Patience::short() } else { Patience::default() };
+        let (info, _): (RevisionInfo, _) = self.json(self.api_url("revision", revision)?, patience).await?;
+        match super::address::is_commit(&info.sha) {
+            true => Ok(info.sha),
+            false => Err(FetchError::wrong(format!("`{}` is no hub: it tells no commit", endpoint()))),
         }
     }
 
-    async fn info(&self, request: &Request) -> Result<RevisionInfo, FetchError> {
+    /// The files of a commit, page by page.
+    pub async fn files(&self, commit: &str) -> Result<Vec<RemoteFile>, FetchError> {
+        let mut url = self.api_url("tree", commit)?;
+        url.set_query(Some("recursive=true"));
+        let mut files = Vec::new();
+        for _ in 0..PAGES {
+            let (page, headers): (Vec<Listed>, _) = self.json(url.clone(), Patience::default()).await?;
+            files.extend(page.into_iter().filter(|listed| listed.kind == "file").map(RemoteFile::from));
+            match self.next_page(&headers, &url)? {
+                Some(next) => url = next,
+                None => return all_inside(files),
+            }
+        }
+        Err(FetchError::wrong(format!("the hub's list of `{}` does not end after {PAGES} pages", self.address)))
+    }
+
+    /// Where a page says that the next one is: `Link: <…>; rel="next"`. The token must not follow it elsewhere.
+    fn next_page(&self, headers: &HeaderMap, here: &Url) -> Result<Option<Url>, FetchError> {
+        let next = |link: &str| {
+            let (target, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
+            let is_next = parameters.split(';').any(|parameter| parameter.trim().replace('"', "") == "rel=next");
+            is_next.then(|| here.join(target).ok())?
+        };
+        let links = headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok());
+        match links.flat_map(|links| links.split(',')).find_map(next) {
+            Some(next) if !network::same_host(&next, &self.base) => {
+                let shown = without_secrets(&next);
+                Err(FetchError::wrong(format!(
+                    "the hub's list of `{}` goes on at another host: `{shown}`",
+                    self.address
+                )))
+            }
+            next => Ok(next),
+        }
+    }
+
+    fn api_url(&self, what: &str, revision: &str) -> Result<Url, FetchError> {
+        self.url(["api"].into_iter().chain(self.address.repository().split('/')).chain([what, revision]))
+    }
+
+    async fn json<T: DeserializeOwned>(&self, url: Url, mut patience: Patience) -> Result<(T, HeaderMap), FetchError> {
+        let request = Request::new(url).bearer(self.token.as_deref());
+        loop {
+            match self.json_once(&request).await {
+                Ok(told) => return Ok(told),
+                Err(error) => patience.after(error).await?,
+            }
+        }
+    }
+
+    async fn json_once<T: DeserializeOwned>(&self, request: &Request) -> Result<(T, HeaderMap), FetchError> {
         let (response, _) = self.asked(request).await?;
+        let headers = response.headers().clone();
         let bytes = response.bytes().await.map_err(|error| FetchError::line(&request.url, &error))?;
-        serde_json::from_slice(&bytes)
-            .map_err(|error| FetchError::wrong(format!("`{}` does not answer as a hub does: {error}", request.url)))
+        let told = serde_json::from_slice(&bytes)
+            .map_err(|error| FetchError::wrong(format!("`{}` does not answer as a hub does: {error}", request.url)))?;
+        Ok((told, headers))
     }
 
     /// What the hub calls a file's bytes, where its list did not say.
@@ -197,15 +239,23 @@ pub fn etag_of(first: &HeaderMap) -> Option<String> {
     (plain && !etag.is_empty()).then(|| etag.to_owned())
 }
 
-impl From<Sibling> for RemoteFile {
-    fn from(sibling: Sibling) -> Self {
-        let Sibling { rfilename: name, size, blob_id, lfs } = sibling;
+impl From<Listed> for RemoteFile {
+    fn from(listed: Listed) -> Self {
+        let Listed { path: name, oid, size, lfs, .. } = listed;
         match lfs {
-            Some(Lfs { sha256: Some(sha256), size: length }) => {
-                Self { name, size: length.or(size), etag: Some(sha256) }
-            }
-            _ => Self { name, size, etag: blob_id },
+            Some(Lfs { oid: Some(sha256), size: length }) => Self { name, size: length.or(size), etag: Some(sha256) },
+            _ => Self { name, size, etag: oid },
         }
+    }
+}
+
+/// A hub's word must not lead out of the folder.
+fn all_inside(files: Vec<RemoteFile>) -> Result<Vec<RemoteFile>, FetchError> {
+    match files.iter().find(|file| file.name.split('/').any(|part| matches!(part, "" | "." | ".."))) {
+        Some(file) => {
+            Err(FetchError::wrong(format!("the hub names a file `{}`, which leads out of its folder", file.name)))
+        }
+        None => Ok(files),
     }
 }
 
