@@ -3,7 +3,8 @@
 //! the last runs used, actions that are claimed, what lock files name.
 //!
 //! The gate is closed meanwhile (see `gate`). The record of a result goes first and its blobs after it: a kill in the
-//! middle leaves a miss and some blobs for the next collector, never a record that lies.
+//! middle leaves a miss and some blobs for the next collector, never a record that lies. On a disk that is too full even
+//! for a folder, the records that go are not remembered.
 
 mod choice;
 mod leftovers;
@@ -16,7 +17,9 @@ use std::time::SystemTime;
 
 use choice::Choice;
 pub use leftovers::{Leftover, LeftoverKind};
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, utimensat};
 
+use crate::files::{self, Durability, remove_file};
 use crate::store::Store;
 use crate::{ActionKey, CacheError};
 
@@ -86,9 +89,10 @@ impl Store {
 
     fn carry_out(&self, choice: &Choice) -> Result<(), CacheError> {
         for (path, past) in choice.evicted_files() {
-            match past {
-                Some(action) => self.bury(path, action)?,
-                None => remove(path)?,
+            let buried = past.map(|action| self.bury(path, action));
+            match buried {
+                Some(Err(CacheError::Full { .. })) | None => remove(path)?,
+                Some(buried) => buried?,
             }
         }
         for digest in choice.unwanted() {
@@ -100,11 +104,23 @@ impl Store {
         self.prune_indexes(&choice.remaining())
     }
 
-    /// The record goes out of sight of every lookup at once, and stays for `why` and for the ancestry of others.
+    /// The record goes out of sight of every lookup at once, and stays for `why` and for the ancestry of others. Its
+    /// file's modification time says when it went.
     pub(crate) fn bury(&self, record: &Path, action: &ActionKey) -> Result<(), CacheError> {
         let past = self.inner.layout.past(action);
-        let moved = crate::files::make_parent(&past).and_then(|()| fs::rename(record, &past));
+        let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+        let moved = files::make_parent(&past).and_then(|()| fs::rename(record, &past)).and_then(|()| {
+            let times = Timestamps { last_access: now, last_modification: now };
+            Ok(utimensat(CWD, &past, &times, AtFlags::empty())?)
+        });
         moved.map_err(|source| CacheError::writing("moving a record to", &past, source))
+    }
+
+    /// When the result of an action was taken out of the cache; `None` where it is there, or never was.
+    pub fn collected_at(&self, action: &ActionKey) -> Option<SystemTime> {
+        let gone = !self.inner.layout.action(action).exists();
+        let past = fs::metadata(self.inner.layout.past(action)).ok().filter(|_| gone)?;
+        past.modified().ok()
     }
 
     /// Drops the lines of actions that have no record any more. They are only hints: a reader skips them as well.
@@ -121,9 +137,7 @@ impl Store {
                 if kept.is_empty() {
                     remove(&path)?;
                 } else if kept.len() != bytes.len() {
-                    let temp = self.session("shortening an index")?.fresh();
-                    let put = fs::write(&temp, kept).and_then(|()| fs::rename(&temp, &path));
-                    put.map_err(|source| CacheError::writing("shortening", &path, source))?;
+                    self.replace(&path, kept.as_bytes(), Durability::Memory, "shortening")?;
                 }
             }
         }
@@ -133,8 +147,10 @@ impl Store {
 
 /// Removes a file or a whole folder that may be gone already.
 pub(crate) fn remove(path: &Path) -> Result<(), CacheError> {
-    let folder = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir());
-    match if folder { fs::remove_dir_all(path) } else { fs::remove_file(path) } {
+    if !fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir()) {
+        return remove_file(path).map(|_| ());
+    }
+    match fs::remove_dir_all(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(CacheError::writing("removing", path, error)),
         _ => Ok(()),
     }

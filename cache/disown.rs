@@ -55,12 +55,7 @@ impl Store {
     /// Takes back every mark on the results of an action; says whether there was one.
     pub fn own(&self, key: &ActionKey) -> Result<bool, CacheError> {
         self.must_write("owning a result")?;
-        let path = self.inner.layout.disowned(key);
-        match fs::remove_file(&path) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
-            Err(source) => Err(CacheError::writing("removing", &path, source)),
-        }
+        files::remove_file(&self.inner.layout.disowned(key))
     }
 
     /// Whether any result is disowned: if none is, no ancestry has to be looked at.
@@ -184,12 +179,9 @@ impl Store {
     }
 
     fn write_marks(&self, key: &ActionKey, marks: &BTreeMap<Digest, String>) -> Result<(), CacheError> {
-        let path = self.inner.layout.disowned(key);
         let lines: String = marks.iter().map(|(result, reason)| format!("{result} {reason}\n")).collect();
-        let temp = self.session("disowning a result")?.fresh();
-        let written = files::write_through(&temp, format!("{HEADER}{lines}").as_bytes(), Durability::Disk);
-        let placed = written.and_then(|()| files::make_parent(&path)).and_then(|()| fs::rename(&temp, &path));
-        placed.map_err(|source| CacheError::writing("writing", &path, source))
+        let text = format!("{HEADER}{lines}");
+        self.replace(&self.inner.layout.disowned(key), text.as_bytes(), Durability::Disk, "disowning a result in")
     }
 }
 
@@ -201,12 +193,10 @@ impl Marks {
 }
 
 fn read_folder(folder: &Path) -> Result<BTreeMap<(ActionKey, Digest), String>, CacheError> {
-    let failed = |source| CacheError::system("listing", folder, source);
     let mut all = BTreeMap::new();
-    for entry in fs::read_dir(folder).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        let Some(action) = entry.file_name().to_str().and_then(|name| name.parse::<ActionKey>().ok()) else { continue };
-        let marks = read_if_there(&entry.path())?.map(|bytes| parse(&bytes)).unwrap_or_default();
+    for path in files::listed(folder)? {
+        let Ok(action) = files::name_of(&path).parse::<ActionKey>() else { continue };
+        let marks = read_if_there(&path)?.map(|bytes| parse(&bytes)).unwrap_or_default();
         all.extend(marks.into_iter().map(|(result, reason)| ((action, result), reason)));
     }
     Ok(all)

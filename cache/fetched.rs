@@ -4,15 +4,14 @@
 //! `index/fetched/ab/cdef…` holds one JSON document a name, replaced whole; `partial/HEX` the bytes that have come so
 //! far. Names are hashed: nothing of an address (which may be a secret) is in a file name.
 
-use std::fs::{self, File};
-use std::io::{self, ErrorKind, Read as _};
+use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::files;
+use crate::files::{self, Durability};
 use crate::store::Store;
-use crate::tree;
 use crate::{Artifact, ArtifactKind, CacheError, Digest, Tree};
 
 /// What a remote thing was when it was last looked at.
@@ -39,15 +38,9 @@ impl Store {
             return Ok(());
         }
         let place = self.inner.layout.fetched(&Digest::of(name.as_bytes()));
-        let failed = |source| CacheError::writing("remembering a download in", &place, source);
-        let text = serde_json::to_vec(fetched).map_err(|error| failed(error.into()))?;
-        let temp = self.session("remembering a download")?.fresh();
-        let put = || {
-            files::make_parent(&place)?;
-            fs::write(&temp, &text)?;
-            fs::rename(&temp, &place)
-        };
-        put().map_err(failed)
+        let doing = "remembering a download in";
+        let text = serde_json::to_vec(fetched).map_err(|error| CacheError::writing(doing, &place, error.into()))?;
+        self.replace(&place, &text, Durability::Memory, doing)
     }
 
     /// Where the bytes of a download lie while it goes on; they survive failures and kills.
@@ -72,16 +65,18 @@ impl Store {
         Ok(tree.artifact())
     }
 
-    /// The artifact of a digest that is in the cache: the tree of this digest, or else the file.
+    /// The artifact of a digest that is in the cache, whole or in pieces: the tree of this digest, or else the file.
     pub fn lookup(&self, digest: &Digest) -> Result<Artifact, CacheError> {
         let place = self.inner.layout.blob(digest);
-        let looked = File::open(&place).and_then(|file| Ok((file.metadata()?.len(), starts_as_tree(file)?)));
-        let (size, tree) = match looked {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Err(CacheError::Missing { digest: *digest }),
-            looked => looked.map_err(|source| CacheError::system("looking at", &place, source))?,
+        let size = match fs::metadata(&place) {
+            Ok(metadata) => metadata.len(),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                self.manifest(digest)?.ok_or(CacheError::Missing { digest: *digest })?.size
+            }
+            Err(source) => return Err(CacheError::system("looking at", &place, source)),
         };
         let file = Artifact { digest: *digest, kind: ArtifactKind::File, size, files: 1 };
-        if !tree {
+        if !self.starts_as_tree(digest) {
             return Ok(file);
         }
         match self.tree(digest) {
@@ -90,11 +85,4 @@ impl Store {
             Err(error) => Err(error),
         }
     }
-}
-
-/// Most files are no trees, and large ones are not read to learn that.
-fn starts_as_tree(file: File) -> io::Result<bool> {
-    let mut start = Vec::new();
-    file.take(tree::HEADER.len() as u64).read_to_end(&mut start)?;
-    Ok(start == tree::HEADER.as_bytes())
 }

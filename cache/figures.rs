@@ -97,18 +97,12 @@ impl Store {
     }
 
     /// What is in the cache and no blob; further names of blobs weigh nothing.
-    fn beside(&self) -> Result<BTreeMap<String, Share>, CacheError> {
-        let base = self.inner.layout.base();
-        let failed = |source| CacheError::system("listing", base, source);
+    pub(crate) fn beside(&self) -> Result<BTreeMap<String, Share>, CacheError> {
         let mut beside: BTreeMap<String, Share> = BTreeMap::new();
-        for entry in fs::read_dir(base).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if name == "cas" || !entry.path().is_dir() {
-                continue;
-            }
-            let share = beside.entry(name).or_default();
-            let files = files_below(&entry.path())?;
+        let folders = files::listed(self.inner.layout.base())?;
+        for folder in folders.iter().filter(|path| path.is_dir() && files::name_of(path) != "cas") {
+            let share = beside.entry(files::name_of(folder).to_owned()).or_default();
+            let files = files_below(folder)?;
             files.iter().for_each(|(_, metadata)| share.add(crate::census::weight(metadata)));
         }
         beside.retain(|_, share| share.files > 0);

@@ -3,10 +3,12 @@
 use std::fs::{self, File, FileTimes, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
+use crate::blobs::Temp;
+use crate::store::Store;
 use crate::{CacheError, Digest};
 
 /// The modification time of every blob: the first second of 2000. Whoever writes into a blob, through whichever link,
@@ -114,6 +116,49 @@ fn already(file: &Path, place: &Path) -> io::Result<Placed> {
 
 pub(crate) fn make_parent(place: &Path) -> io::Result<()> {
     place.parent().map_or(Ok(()), fs::create_dir_all)
+}
+
+impl Store {
+    /// Writes a whole small file in the place of the one that is there, if any: a reader sees the old or the new.
+    pub(crate) fn replace(
+        &self,
+        place: &Path,
+        bytes: &[u8],
+        durability: Durability,
+        doing: &'static str,
+    ) -> Result<(), CacheError> {
+        let temp = Temp::new(self)?;
+        let written = write_through(&temp.path, bytes, durability);
+        let placed = written.and_then(|()| make_parent(place)).and_then(|()| fs::rename(&temp.path, place));
+        placed.map_err(|source| CacheError::writing(doing, place, source))
+    }
+}
+
+/// Removes a file that may be gone already; says whether it was there.
+pub(crate) fn remove_file(path: &Path) -> Result<bool, CacheError> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(CacheError::writing("removing", path, source)),
+    }
+}
+
+/// What is in a folder, sorted; nothing where there is none.
+pub(crate) fn listed(folder: &Path) -> Result<Vec<PathBuf>, CacheError> {
+    let failed = |source| CacheError::system("listing", folder, source);
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(failed)?,
+    };
+    let mut paths =
+        entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>().map_err(failed)?;
+    paths.sort();
+    Ok(paths)
+}
+
+/// The last part of a path as text; empty where it is none.
+pub(crate) fn name_of(path: &Path) -> &str {
+    path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
 }
 
 /// Adds a line to an index file in one write: two writers never mix within a line.

@@ -1,8 +1,6 @@
 //! Finding actions by the first digits of their keys, as people type them. Reads names only.
 
-use std::fs;
-use std::io::ErrorKind;
-
+use crate::files::{listed, name_of};
 use crate::store::Store;
 use crate::{ActionKey, CacheError};
 
@@ -11,20 +9,8 @@ impl Store {
     pub fn actions_by_prefix(&self, prefix: &str) -> Result<Vec<ActionKey>, CacheError> {
         let digits = prefix.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         let Some((fan, rest)) = prefix.split_at_checked(2).filter(|_| digits) else { return Ok(Vec::new()) };
-        let folder = self.inner.layout.folder("actions").join(fan);
-        let failed = |source| CacheError::system("listing", &folder, source);
-        let listed = match fs::read_dir(&folder) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-            listed => listed.map_err(failed)?,
-        };
-        let mut found = Vec::new();
-        for entry in listed {
-            let name = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
-            if name.starts_with(rest) {
-                found.extend(format!("{fan}{name}").parse::<ActionKey>().ok());
-            }
-        }
-        found.sort();
-        Ok(found)
+        let listed = listed(&self.inner.layout.folder("actions").join(fan))?;
+        let names = listed.iter().map(|path| name_of(path)).filter(|name| name.starts_with(rest));
+        Ok(names.filter_map(|name| format!("{fan}{name}").parse().ok()).collect())
     }
 }

@@ -22,14 +22,13 @@ pub(crate) fn hash_file(path: &Path, size: u64) -> io::Result<Digest> {
     Ok(finish(&hasher))
 }
 
-/// Copies and hashes in one pass: the digest and length of the bytes that were written, whatever the source does.
-pub(crate) fn copy_hashing(mut from: File, mut to: &File) -> io::Result<(Digest, u64)> {
-    let mut hasher = Hasher::new();
+/// Copies and hashes in one pass: the length of the bytes that were written, whatever the source does.
+pub(crate) fn copy_hashing(mut from: File, to: &mut dyn Write, hasher: &mut Hasher) -> io::Result<u64> {
     let mut buffer = vec![0; LARGE as usize];
     let mut length = 0;
     loop {
         let read = match from.read(&mut buffer) {
-            Ok(0) => return Ok((finish(&hasher), length)),
+            Ok(0) => return Ok(length),
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
@@ -40,6 +39,6 @@ pub(crate) fn copy_hashing(mut from: File, mut to: &File) -> io::Result<(Digest,
     }
 }
 
-fn finish(hasher: &Hasher) -> Digest {
+pub(crate) fn finish(hasher: &Hasher) -> Digest {
     Digest::from_bytes(*hasher.finalize().as_bytes())
 }

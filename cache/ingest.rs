@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::blobs::{Temp, settle};
 use crate::files;
-use crate::hash::{LARGE, copy_hashing, hash_file};
+use crate::hash::{LARGE, copy_hashing, finish, hash_file};
 use crate::store::Store;
 use crate::walk::{Visitor, unchanged, walk};
 use crate::{Artifact, ArtifactKind, CacheError, Digest, FileStamp, Tree};
@@ -100,7 +100,7 @@ impl Store {
         let from = open(path)?;
         let copied = match reflink_copy::reflink_file_to_path(&from, &temp.path) {
             Ok(()) => hash_whole(&temp.path),
-            Err(_) => files::create(&temp.path).and_then(|to| copy_hashing(from, &to)),
+            Err(_) => files::create(&temp.path).and_then(|mut to| hash_copy(from, &mut to)),
         };
         let (digest, size) = copied.map_err(|source| CacheError::writing("copying", path, source))?;
         if !self.holds(&digest, size)? {
@@ -114,6 +114,12 @@ impl Store {
 
 fn open(path: &Path) -> Result<File, CacheError> {
     File::open(path).map_err(|source| CacheError::system("reading", path, source))
+}
+
+fn hash_copy(from: File, to: &mut File) -> io::Result<(Digest, u64)> {
+    let mut hasher = blake3::Hasher::new();
+    let size = copy_hashing(from, to, &mut hasher)?;
+    Ok((finish(&hasher), size))
 }
 
 fn hash_whole(path: &Path) -> io::Result<(Digest, u64)> {

@@ -11,6 +11,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
+use crate::files::Durability;
 use crate::store::Store;
 use crate::{ActionKey, CacheError, Digest, Realisation, RecipeKey};
 
@@ -71,9 +72,7 @@ impl Store {
     pub fn keep_lineage(&self, pipeline: &str, lineage: &Lineage) -> Result<(), CacheError> {
         self.must_write("keeping an index")?;
         let path = self.inner.layout.lineage_index(pipeline);
-        let temp = path.with_extension(std::process::id().to_string());
-        let written = fs::write(&temp, encode(lineage)).and_then(|()| fs::rename(&temp, &path));
-        written.map_err(|source| CacheError::writing("writing", &path, source))
+        self.replace(&path, &encode(lineage), Durability::Memory, "writing")
     }
 }
 

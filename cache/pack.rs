@@ -10,7 +10,7 @@ mod pass;
 mod safetensors;
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 pub(crate) use manifest::{Manifest, Piece};
@@ -18,7 +18,7 @@ pub use pass::Packed;
 
 use crate::blobs::{Look, Temp, settle};
 use crate::files;
-use crate::hash::{LARGE, hash_file};
+use crate::hash::{copy_hashing, finish, hash_file};
 use crate::records::read_if_there;
 use crate::store::Store;
 use crate::{CacheError, Digest};
@@ -89,10 +89,10 @@ impl Store {
         let mut hasher = blake3::Hasher::new();
         for Piece { digest, length } in &manifest.pieces {
             let path = self.sound_whole(digest, *length, Look::Use)?;
-            let copied = File::open(&path).and_then(|from| copy_through(from, to, &mut hasher));
+            let copied = File::open(&path).and_then(|from| copy_hashing(from, to, &mut hasher));
             copied.map_err(|source| CacheError::placing("putting together", &path, source))?;
         }
-        match Digest::from_bytes(*hasher.finalize().as_bytes()) == *digest {
+        match finish(&hasher) == *digest {
             true => Ok(()),
             false => Err(self.find_bad_piece(digest, manifest)),
         }
@@ -110,19 +110,5 @@ impl Store {
         }
         let path = self.inner.layout.pack(digest);
         CacheError::Damaged { digest: *digest, moved_to: self.move_aside(&path, &format!("pack-{digest}")) }
-    }
-}
-
-fn copy_through(mut from: File, to: &mut dyn Write, hasher: &mut blake3::Hasher) -> io::Result<()> {
-    let mut buffer = vec![0; LARGE as usize];
-    loop {
-        let read = match from.read(&mut buffer) {
-            Ok(0) => return Ok(()),
-            Ok(read) => read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
-        };
-        hasher.update_rayon(&buffer[..read]);
-        to.write_all(&buffer[..read])?;
     }
 }

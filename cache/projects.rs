@@ -5,12 +5,11 @@
 //! disk that is away just now keeps its sources.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::files::{self, Durability};
 use crate::records::read_if_there;
 use crate::store::Store;
 use crate::uses::project_name;
@@ -41,32 +40,20 @@ impl Store {
         };
         let digests = digests_of(lock)?.unwrap_or_default();
         let project = Project { format: FORMAT, file: whole(file), lock: whole(lock), digests };
-        let failed = |source| CacheError::writing("registering", &place, source);
-        let text = serde_json::to_vec(&project).map_err(|error| failed(error.into()))?;
-        if read_if_there(&place)?.is_some_and(|there| there == text) {
-            return Ok(());
+        let text =
+            serde_json::to_vec(&project).map_err(|error| CacheError::writing("registering", &place, error.into()))?;
+        match read_if_there(&place)?.is_some_and(|there| there == text) {
+            true => Ok(()),
+            false => self.replace(&place, &text, Durability::Memory, "registering"),
         }
-        let temp = self.session("registering a project")?.fresh();
-        let put = || {
-            crate::files::make_parent(&place)?;
-            fs::write(&temp, &text)?;
-            fs::rename(&temp, &place)
-        };
-        put().map_err(failed)
     }
 
     /// The registered projects with the digests that their lock files name now, or named when they were last seen. One
     /// whose folder is there without the pipeline file is gone, and is left out.
     pub fn projects(&self) -> Result<Vec<Project>, CacheError> {
-        let folder = self.inner.layout.folder("projects");
-        let failed = |source| CacheError::system("listing", &folder, source);
-        let listed = match fs::read_dir(&folder) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-            listed => listed.map_err(failed)?,
-        };
         let mut projects = Vec::new();
-        for entry in listed {
-            let bytes = read_if_there(&entry.map_err(failed)?.path())?.unwrap_or_default();
+        for path in files::listed(&self.inner.layout.folder("projects"))? {
+            let bytes = read_if_there(&path)?.unwrap_or_default();
             let read = serde_json::from_slice::<Project>(&bytes).ok();
             let Some(mut project) = read.filter(|project| project.format == FORMAT && !is_gone(&project.file)) else {
                 continue;

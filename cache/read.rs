@@ -1,7 +1,8 @@
 //! Bytes are asked for: whether they are there, what they are, and where. Never answers with bytes that were not
 //! verified.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use rayon::prelude::*;
 
 use crate::blobs::Look;
 use crate::store::{Store, lock};
+use crate::tree::HEADER;
 use crate::{Artifact, CacheError, Digest, Node, Tree};
 
 /// How many symlinks a path may lead through: as many as the kernel allows.
@@ -94,6 +96,13 @@ impl Store {
             return None;
         }
         self.sound(&artifact.digest, artifact.size, Look::Use).ok()
+    }
+
+    /// Whether the blob of this digest begins as a tree does. Most files do not, and large ones are not read to learn it.
+    pub(crate) fn starts_as_tree(&self, digest: &Digest) -> bool {
+        let mut start = [0; HEADER.len()];
+        let read = File::open(self.inner.layout.blob(digest)).and_then(|mut file| file.read_exact(&mut start));
+        read.is_ok() && start == *HEADER.as_bytes()
     }
 
     /// The tree of this digest, verified when first read; afterwards a `stat`.

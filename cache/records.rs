@@ -275,15 +275,10 @@ impl Store {
 
     /// The later results of an action that differ from its record.
     pub fn witnesses(&self, key: &ActionKey) -> Result<Vec<ActionRecord>, CacheError> {
-        let folder = self.inner.layout.witnesses(key);
-        let failed = |source| CacheError::system("listing", &folder, source);
-        let listed = match fs::read_dir(&folder) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-            listed => listed.map_err(failed)?,
-        };
-        let mut paths: Vec<_> =
-            listed.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>().map_err(failed)?;
-        paths.sort();
+        let paths = files::listed(&self.inner.layout.witnesses(key))?;
+        if paths.is_empty() {
+            return Ok(Vec::new());
+        }
         let chosen = self.record(key)?.map(|record| record.result_digest());
         let mut records = Vec::new();
         for path in paths {

@@ -10,6 +10,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use crate::files::{listed, name_of};
 use crate::records::read_if_there;
 use crate::store::{Store, lock};
 use crate::{ActionKey, CacheError, Digest};
@@ -88,17 +89,13 @@ impl Store {
 
     /// The lists of all runs, latest first.
     pub(crate) fn all_used(&self) -> Result<Vec<Used>, CacheError> {
-        let folder = self.runs_folder();
-        let failed = |source| CacheError::system("listing", &folder, source);
         let mut all = Vec::new();
-        for entry in fs::read_dir(&folder).map_err(failed)? {
-            let run = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
-            let path = folder.join(&run).join("uses");
+        for folder in listed(&self.runs_folder())?.into_iter().rev() {
+            let path = folder.join("uses");
             if let Some(bytes) = read_if_there(&path)? {
-                all.extend(parse(&bytes, run, is_live(&path)));
+                all.extend(parse(&bytes, name_of(&folder).to_owned(), is_live(&path)));
             }
         }
-        all.sort_by(|one, other| other.run.cmp(&one.run));
         Ok(all)
     }
 }

@@ -4,12 +4,13 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::ErrorKind;
+use std::path::PathBuf;
 
 use rayon::prelude::*;
 
-use crate::census::{Census, Kept, files_below};
+use crate::census::{Census, Kept, digest_of, files_below};
 use crate::collect::remove;
-use crate::hash::hash_file;
+use crate::hash::{finish, hash_file};
 use crate::pack::Manifest;
 use crate::store::{Store, lock};
 use crate::{ActionKey, Artifact, CacheError, Digest};
@@ -47,8 +48,8 @@ pub struct Verified {
     pub records: usize,
     /// Blobs whose bytes are not those their names promise.
     pub damaged: Vec<Digest>,
-    /// Files among the blobs that no digest names.
-    pub strays: usize,
+    /// Files among the blobs that no digest names: nobody reads them, so they are no damage.
+    pub strays: Vec<PathBuf>,
     /// Records that do not read.
     pub unreadable: usize,
     /// Manifests that do not give the file they stand for.
@@ -58,10 +59,10 @@ pub struct Verified {
 }
 
 impl Verified {
-    /// Whether nothing was wrong.
+    /// Whether there was nothing to repair. A log that was lost cannot be made good and is no result.
     pub fn is_clean(&self) -> bool {
-        let wrong = self.damaged.len() + self.strays + self.unreadable + self.bad_manifests.len() + self.lost.len();
-        wrong == 0
+        let lost = self.lost.iter().filter(|lost| !lost.diagnostics_only).count();
+        self.damaged.len() + self.unreadable + self.bad_manifests.len() + lost == 0
     }
 }
 
@@ -81,7 +82,9 @@ impl Store {
         let checked: Vec<(Digest, Option<bool>)> = checked.collect::<Result<_, CacheError>>()?;
         let damaged: Vec<Digest> =
             checked.iter().filter(|(_, whole)| *whole == Some(false)).map(|(digest, _)| *digest).collect();
-        let strays = files_below(&self.inner.layout.folder("cas"))?.len().saturating_sub(blobs.len());
+        let files = files_below(&self.inner.layout.folder("cas"))?.into_iter().map(|(path, _)| path);
+        let mut strays: Vec<PathBuf> = files.filter(|path| digest_of(path).is_none()).collect();
+        strays.sort();
         let mut found =
             Verified { blobs: blobs.len(), bytes: blobs.values().sum(), damaged, strays, ..Verified::default() };
         if repair == Repair::Yes {
@@ -164,7 +167,7 @@ impl Store {
                 read => read.map_err(|source| CacheError::system("hashing", &path, source))?,
             }
         }
-        Ok(Digest::from_bytes(*hasher.finalize().as_bytes()) == *digest)
+        Ok(finish(&hasher) == *digest)
     }
 
     fn lost(&self, kept: &Kept, there: &dyn Fn(&Digest) -> bool) -> Option<Lost> {

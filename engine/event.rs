@@ -88,6 +88,11 @@ pub enum Cause {
         /// The output.
         output: String,
     },
+    /// Its result was taken out of the cache, by a collection or a repair.
+    Collected {
+        /// When, as RFC 3339.
+        at: String,
+    },
     /// The record is there and disowned, or it was made from a result that is.
     Disowned {
         /// The ancestor whose result is disowned; `None` where it is the step's own.

@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
 
-pub use select::select;
+pub use select::{matches, select};
 pub use settings::bytes;
 
 use self::document::Document;

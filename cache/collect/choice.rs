@@ -85,7 +85,8 @@ impl Store {
             census.blobs.keys().filter(|digest| !refs.contains_key(digest)).copied().collect();
         let mut leftovers = self.leftovers(&census, &roots, options.forgotten, &|digest| refs.contains_key(digest))?;
         leftovers.extend(Leftover::of_blobs(LeftoverKind::Orphan, &census, &unwanted));
-        let before = self.size()?;
+        let beside: u64 = self.beside()?.values().map(|share| share.bytes).sum();
+        let before = census.blobs.values().sum::<u64>() + beside;
         let mut after = before.saturating_sub(leftovers.iter().map(|leftover| leftover.bytes).sum());
         let limit = options.max_size.unwrap_or(u64::MAX);
         if options.drop_whole || after > limit {
@@ -147,7 +148,7 @@ impl Store {
     /// Of sources only the digest is known: what they are is looked up.
     fn reach_all(&self, census: &Census, digests: &BTreeSet<Digest>, into: &mut Reach) {
         for digest in digests.iter().filter(|digest| census.holds(digest)) {
-            let kind = if self.is_tree(digest) { ArtifactKind::Tree } else { ArtifactKind::File };
+            let kind = if self.starts_as_tree(digest) { ArtifactKind::Tree } else { ArtifactKind::File };
             self.reach(census, &Artifact { digest: *digest, kind, size: 0, files: 0 }, into);
         }
     }

@@ -3,13 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Metadata};
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::remove;
 use super::roots::Roots;
 use crate::census::{Census, digest_of, files_below, weight};
+use crate::files::{listed, name_of};
 use crate::lock::FileLock;
 use crate::records::read_if_there;
 use crate::store::Store;
@@ -71,20 +71,6 @@ impl Leftover {
 }
 
 impl Store {
-    /// The bytes of everything in the cache, further names of blobs left out.
-    pub(super) fn size(&self) -> Result<u64, CacheError> {
-        let blobs: u64 = self.all_blobs()?.values().sum();
-        let cas = self.inner.layout.folder("cas");
-        let mut others = 0;
-        for entry in listed(self.inner.layout.base())?.into_iter().filter(|path| *path != cas) {
-            others += match fs::symlink_metadata(&entry) {
-                Ok(metadata) if !metadata.is_dir() => weight(&metadata),
-                _ => files_below(&entry)?.iter().map(|(_, metadata)| weight(metadata)).sum(),
-            };
-        }
-        Ok(blobs + others)
-    }
-
     pub(super) fn leftovers(
         &self,
         census: &Census,
@@ -103,7 +89,7 @@ impl Store {
         }
         found.extend(folder("quarantine")?.into_iter().map(|path| (LeftoverKind::Quarantine, path)));
         for path in folder("runs")? {
-            let kept = roots.runs.contains(&name_of(&path)) || !is_forgotten(&path, forgotten)?;
+            let kept = roots.runs.contains(name_of(&path)) || !is_forgotten(&path, forgotten)?;
             found.extend((!kept).then_some((LeftoverKind::History, path)));
         }
         found.extend(self.dead_scratch()?.into_iter().map(|path| (LeftoverKind::Scratch, path)));
@@ -157,15 +143,6 @@ impl Store {
         }
     }
 
-    /// Whether the blob of this digest is the text of a folder.
-    pub(super) fn is_tree(&self, digest: &Digest) -> bool {
-        use std::io::Read;
-        let mut start = Vec::new();
-        let file = fs::File::open(self.inner.layout.blob(digest));
-        let read = file.and_then(|file| file.take(crate::tree::HEADER.len() as u64).read_to_end(&mut start));
-        read.is_ok() && start == crate::tree::HEADER.as_bytes()
-    }
-
     /// Downloads that are remembered: where the note lies, what it is of, and the bytes.
     pub(super) fn downloads(&self) -> Result<Vec<(PathBuf, String, Artifact)>, CacheError> {
         let mut downloads = Vec::new();
@@ -207,21 +184,4 @@ fn is_forgotten(path: &Path, since: SystemTime) -> Result<bool, CacheError> {
     let Ok(own) = fs::symlink_metadata(path) else { return Ok(false) };
     let inside = if own.is_dir() { files_below(path)? } else { Vec::new() };
     Ok(old(&own) && inside.iter().all(|(_, metadata)| old(metadata)))
-}
-
-fn name_of(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
-}
-
-/// What is in a folder, sorted; nothing where there is none.
-fn listed(folder: &Path) -> Result<Vec<PathBuf>, CacheError> {
-    let failed = |source| CacheError::system("listing", folder, source);
-    let entries = match fs::read_dir(folder) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.map_err(failed)?,
-    };
-    let mut paths =
-        entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>().map_err(failed)?;
-    paths.sort();
-    Ok(paths)
 }

@@ -1,8 +1,8 @@
 //! The roots of the collector: what stays whatever it costs.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 
+use crate::files::{listed, name_of};
 use crate::lock::FileLock;
 use crate::store::Store;
 use crate::{ActionKey, CacheError, Digest};
@@ -49,14 +49,11 @@ impl Store {
 
     /// The actions that somebody is running. A claim left by a dead process goes with this look.
     fn claimed(&self) -> Result<BTreeSet<ActionKey>, CacheError> {
-        let folder = self.inner.layout.folder("claims");
-        let failed = |source| CacheError::system("listing", &folder, source);
         let mut claimed = BTreeSet::new();
-        for entry in fs::read_dir(&folder).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            let Some(action) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        for path in listed(&self.inner.layout.folder("claims"))? {
+            let Ok(action) = name_of(&path).parse() else { continue };
             // What cannot be asked is taken for held.
-            if !matches!(FileLock::try_take(&entry.path(), ""), Ok(Some(_))) {
+            if !matches!(FileLock::try_take(&path, ""), Ok(Some(_))) {
                 claimed.insert(action);
             }
         }

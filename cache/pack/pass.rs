@@ -2,7 +2,7 @@
 //! the files in pieces where that saves something. Takes no whole file away: the collector does, when nobody reads it.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -13,10 +13,10 @@ use super::safetensors;
 use super::{Manifest, Piece};
 use crate::blobs::{Look, Temp, settle};
 use crate::files;
-use crate::hash::LARGE;
+use crate::hash::{LARGE, finish};
 use crate::records::read_if_there;
 use crate::store::Store;
-use crate::{CacheError, Digest};
+use crate::{CacheError, Digest, Progress};
 
 /// Smaller files are left whole.
 const SMALLEST: u64 = 64 << 10;
@@ -36,13 +36,18 @@ pub struct Packed {
 }
 
 impl Store {
-    /// Stores in pieces what shares tensors. `progress` is told how many bytes were looked at.
-    pub fn pack(&self, progress: &(dyn Fn(u64) + Sync)) -> Result<Packed, CacheError> {
+    /// Stores in pieces what shares tensors. `progress` is told the bytes to look at, then those that were.
+    pub fn pack(&self, progress: &(dyn Fn(Progress) + Sync)) -> Result<Packed, CacheError> {
         self.must_write("packing")?;
         let known = self.all_packs()?;
-        let candidates: Vec<(Digest, u64)> = self.all_blobs()?.into_iter().collect();
-        let split = candidates.par_iter().filter(|(digest, size)| *size >= SMALLEST && !known.contains_key(digest));
-        let split = split.map(|(digest, size)| Ok((*digest, self.split(digest, *size, progress)?)));
+        let mut candidates: Vec<(Digest, u64)> = self.all_blobs()?.into_iter().collect();
+        candidates.retain(|(digest, size)| *size >= SMALLEST && !known.contains_key(digest));
+        progress(Progress::Total(candidates.iter().map(|(_, size)| size).sum()));
+        let split = candidates.par_iter().map(|(digest, size)| {
+            let split = self.split(digest, *size)?;
+            progress(Progress::Hashed(*size));
+            Ok((*digest, split))
+        });
         let split: Vec<(Digest, Option<Manifest>)> = split.collect::<Result<_, CacheError>>()?;
         let split: BTreeMap<Digest, Manifest> =
             split.into_iter().filter_map(|(digest, manifest)| Some((digest, manifest?))).collect();
@@ -63,7 +68,7 @@ impl Store {
     }
 
     /// The pieces of a blob, if it is a safetensors file and whole. Remembered, so that it is read once.
-    fn split(&self, digest: &Digest, size: u64, told: &(dyn Fn(u64) + Sync)) -> Result<Option<Manifest>, CacheError> {
+    fn split(&self, digest: &Digest, size: u64) -> Result<Option<Manifest>, CacheError> {
         let path = self.inner.layout.blob(digest);
         let failed = |source| CacheError::system("reading", &path, source);
         let file = match File::open(&path) {
@@ -85,7 +90,6 @@ impl Store {
             let read = range(&file, at, length, |bytes| {
                 hasher.update_rayon(bytes);
                 whole.update_rayon(bytes);
-                told(bytes.len() as u64);
                 Ok(())
             });
             read.map_err(failed)?;
@@ -138,10 +142,7 @@ impl Store {
     }
 
     fn keep_manifest(&self, place: &Path, manifest: &Manifest) -> Result<(), CacheError> {
-        let temp = Temp::new(self)?;
-        let written = files::write_through(&temp.path, &manifest.encode(), self.durability());
-        let placed = written.and_then(|()| files::make_parent(place)).and_then(|()| fs::rename(&temp.path, place));
-        placed.map_err(|source| CacheError::writing("writing", place, source))
+        self.replace(place, &manifest.encode(), self.durability(), "writing")
     }
 }
 
@@ -156,8 +157,4 @@ fn range(file: &File, start: u64, length: u64, mut take: impl FnMut(&[u8]) -> io
         done += part as u64;
     }
     Ok(())
-}
-
-fn finish(hasher: &blake3::Hasher) -> Digest {
-    Digest::from_bytes(*hasher.finalize().as_bytes())
 }

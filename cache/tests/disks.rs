@@ -2,11 +2,12 @@
 //! nothing is left mounted whatever happens; where that is not allowed the test says that it was skipped.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use expect_test::{Expect, expect};
-use plumb_cache::{ActionKey, CacheError, Claimed, Digest, Materialise, Method, Store, StoreOptions};
+use plumb_cache::{ActionKey, CacheError, Claimed, CollectOptions, Digest, Materialise, Method, Store, StoreOptions};
 
 use crate::support::{House, blob, files, flip_a_bit, helped_cache, helper, record};
 
@@ -94,6 +95,44 @@ fn helper_on_a_full_disk() {
     assert_eq!(files(&v1.join("scratch")).len(), 1);
 
     fs::remove_dir_all(v1.join("cas")).unwrap();
+    publish(0).unwrap();
+}
+
+/// One is full of bytes, the other of files: not even a folder can be made on it.
+#[test]
+fn a_full_cache_can_be_collected() {
+    for full in ["size=2m", "size=64m,nr_inodes=250"] {
+        let (house, mount) = (House::new(), format!("mount -t tmpfs -o {full} none \"$1\""));
+        run_on(&mount, &house.path(""), "disks::helper_that_collects_on_a_full_disk");
+    }
+}
+
+#[test]
+fn helper_that_collects_on_a_full_disk() {
+    let Some(cache) = helped_cache() else { return };
+    let store = Store::open(&cache, StoreOptions::default()).unwrap();
+    let publish = |number: usize| -> Result<ActionKey, CacheError> {
+        let made = record(&number.to_string(), store.ingest_bytes(format!("{number}").repeat(3000).as_bytes())?);
+        store.publish(&made).map(|_| made.action)
+    };
+    let mut published = Vec::new();
+    let error = (0..).find_map(|number| publish(number).map(|key| published.push(key)).err()).unwrap();
+    assert!(matches!(error, CacheError::Full { .. }), "{error}");
+    // To the last byte, so that a collector has nothing to write with.
+    let mut filler = fs::File::create(cache.with_file_name("filler"));
+    while filler.as_mut().is_ok_and(|file| file.write_all(&[0; 4096]).is_ok()) {}
+    let options = CollectOptions {
+        max_size: Some(0),
+        keep_runs: 0,
+        forgotten: std::time::SystemTime::UNIX_EPOCH,
+        drop_whole: false,
+    };
+    let collection = Store::open(&cache, StoreOptions::default()).unwrap().collect(&options, &mut || ()).unwrap();
+    assert_eq!(collection.evicted.len(), published.len());
+    assert_eq!(files(&cache.join("v1/cas")), [] as [&str; 0]);
+    for key in &published {
+        assert_eq!(store.action(key).unwrap(), None);
+    }
     publish(0).unwrap();
 }
 

@@ -9,6 +9,7 @@ mod crashes;
 mod damage;
 mod disks;
 mod disown;
+mod fetched;
 mod mutations;
 mod packs;
 mod records;

@@ -1,5 +1,6 @@
 //! `plumb cache`: what the cache holds, whether it is whole, and what need not be in it.
 
+mod bar;
 mod gc;
 mod ls;
 mod pin;

@@ -26,6 +26,7 @@ pub fn sentence(cause: &Cause) -> String {
         Cause::Salt => "`salt` differs".into(),
         Cause::Observed { name } => format!("`{name}` gives other content"),
         Cause::MissingBlob { output } => format!("output `{output}` is missing from the cache, or damaged there"),
+        Cause::Collected { at } => format!("its result was taken out of the cache by `gc` or `verify` at {at}"),
         Cause::Disowned { ancestor: None } => "its result is disowned".into(),
         Cause::Disowned { ancestor: Some(ancestor) } => {
             format!("its result was made from the disowned result of `{ancestor}`")

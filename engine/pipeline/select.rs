@@ -133,8 +133,8 @@ fn leaves(wanted: &str, axis: &Axis<'_>) -> bool {
     wanted.split_once("..").is_some_and(|(from, to)| [from, to].iter().any(|end| axis.position(end).is_none()))
 }
 
-/// A pattern in which `*` stands for any text.
-fn matches(pattern: &str, text: &str) -> bool {
+/// Whether a text is like a pattern in which `*` stands for any text.
+pub fn matches(pattern: &str, text: &str) -> bool {
     let Some((start, rest)) = pattern.split_once('*') else { return pattern == text };
     let Some(mut left) = text.strip_prefix(start) else { return false };
     let mut parts: Vec<&str> = rest.split('*').collect();

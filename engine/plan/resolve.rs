@@ -10,6 +10,7 @@ use rayon::prelude::*;
 use super::inputs::{Trouble, action, as_made_here};
 use super::realise::{Agreement, Lineages};
 use super::{Facts, Plan, PlanOptions, PlannedStep, State, references};
+use crate::clock;
 use crate::error::EngineError;
 use crate::event::Cause;
 use crate::explain::Past;
@@ -310,6 +311,9 @@ impl Resolver<'_> {
         if let Some(ancestor) = self.disowned.get(&id) {
             let ancestor = self.graph.step(*ancestor).address.to_string();
             return Ok(vec![Cause::Disowned { ancestor: Some(ancestor) }]);
+        }
+        if let Some(at) = action.and_then(|action| self.store.collected_at(&action)) {
+            return Ok(vec![Cause::Collected { at: clock::at(at) }]);
         }
         past.causes(self.graph, id, document)
     }

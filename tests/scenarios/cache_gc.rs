@@ -97,6 +97,53 @@ fn without_a_size_only_what_nobody_can_ask_for_goes() {
     assert_eq!((told["leftovers"].as_array().unwrap().len(), evicted(&told).len()), (0, 0));
 }
 
+#[test]
+fn what_was_collected_runs_again_and_why_tells_it() {
+    let scene = reruns::chain();
+    scene.plumb("run p.toml").exits(0);
+    scene.executed();
+    scene.plumb("cache gc --max-size 0 --keep-runs 0").exits(0);
+    scene.plumb("why p.toml prep").exits(0).says(expect![[r#"
+        `prep` runs
+          its result was taken out of the cache by `gc` or `verify` at [WHEN]
+        ---
+    "#]]);
+    scene.plumb("run p.toml").exits(0);
+    assert_eq!(scene.executed(), "count prep report");
+    let why = scene.plumb("why p.toml prep").exits(0);
+    assert!(!why.stdout.contains("taken out"), "{}", why.stdout);
+}
+
+#[test]
+fn a_packed_artifact_is_a_source_by_its_digest() {
+    let scene = Scene::new(CHECKPOINTS);
+    scene.plumb("run p.toml train").exits(0);
+    let told = scene.plumb("open p.toml train@layer=b.model --json").exits(0).json();
+    let digest = told["digest"].as_str().unwrap().to_owned();
+    scene.plumb("cache pin p.toml train").exits(0);
+    scene.plumb("cache gc --pack --keep-runs 0").exits(0);
+    assert!(!std::path::Path::new(told["path"].as_str().unwrap()).exists(), "its pieces alone are there");
+    scene.write(
+        "q.toml",
+        &format!(
+            r#"schema = 1
+
+[source.model]
+store = "{digest}"
+
+[stage.size]
+uses = "command"
+inputs.model = "source.model"
+with.argv = ["sh", "-c", "wc -c < {{in:model}} > {{out:size}}"]
+outputs = {{ size = "size" }}
+"#
+        ),
+    );
+    scene.plumb("run q.toml").exits(0);
+    scene.plumb("get q.toml size.size size").exits(0);
+    assert_eq!(scene.read("size").trim(), told["size"].to_string());
+}
+
 /// A long run: `hit` is there from an earlier one, `made` is made by this one, then `last` waits and reads both.
 const LONG: &str = r#"schema = 1
 

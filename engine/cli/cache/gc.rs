@@ -8,6 +8,7 @@ use plumb_cache::{CollectOptions, Collection, LeftoverKind, Packed};
 use plumb_engine::clock;
 use serde::Serialize;
 
+use super::bar::Bar;
 use crate::args::Form;
 use crate::context::Context;
 use crate::exit::Exit;
@@ -92,12 +93,15 @@ pub fn run(context: &Context, args: &GcArgs) -> Result<Exit, Trouble> {
     let forgotten = clock::ago(args.older);
     let options =
         CollectOptions { max_size: args.max_size, keep_runs: args.keep_runs, forgotten, drop_whole: args.pack };
-    let packed = if args.pack { Some(store.pack(&|_| {})?) } else { None };
+    let packing = args.pack.then(|| Bar::new(context, "packing"));
+    let packed = packing.map(|bar| store.pack(&|progress| bar.show(progress))).transpose()?;
+    let bar = Bar::new(context, "looking at every result");
     let mut waiting = || context.printer.note("waiting for runs that are storing their results");
     let done = match args.dry_run {
         true => store.plan_collection(&options)?,
         false => store.collect(&options, &mut waiting)?,
     };
+    drop(bar);
     if args.form.json {
         context.printer.json(&report(args, &done, packed));
     } else {

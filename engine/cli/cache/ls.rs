@@ -3,8 +3,10 @@
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 use plumb_cache::{Kept, Store};
+use plumb_engine::pipeline::matches;
 use serde::Serialize;
 
+use super::bar::Bar;
 use crate::args::Form;
 use crate::context::Context;
 use crate::exit::Exit;
@@ -86,7 +88,9 @@ struct Line<'a> {
 /// Runs the command.
 pub fn run(context: &Context, args: &LsArgs) -> Result<Exit, Trouble> {
     let store = context.store()?;
+    let bar = Bar::new(context, "looking at every result");
     let mut kept = store.census()?.kept;
+    drop(bar);
     let now = Timestamp::now();
     kept.retain(|kept| is_asked_for(args, kept, now));
     sort(&mut kept, args.sort);
@@ -109,19 +113,11 @@ pub fn run(context: &Context, args: &LsArgs) -> Result<Exit, Trouble> {
 fn is_asked_for(args: &LsArgs, kept: &Kept, now: Timestamp) -> bool {
     let named = |wanted: &Option<String>, name: &str| wanted.as_ref().is_none_or(|wanted| wanted == name);
     let only = args.only.as_ref().is_none_or(|only| {
-        is_like(&kept.step, only) || kept.stage == *only || kept.action.to_string().starts_with(only.as_str())
+        matches(only, &kept.step) || kept.stage == *only || kept.action.to_string().starts_with(&only.to_lowercase())
     });
     let older = args.older.is_none_or(|age| seconds_since(&kept.made_at, now).is_none_or(|old| old > age.as_secs()));
     let larger = args.larger.is_none_or(|size| kept.size() >= size);
     only && named(&args.stage, &kept.stage) && named(&args.pipeline, &kept.pipeline) && older && larger
-}
-
-/// Whether a text is like a pattern in which `*` is any text.
-fn is_like(text: &str, pattern: &str) -> bool {
-    let Some((before, after)) = pattern.split_once('*') else { return text == pattern };
-    let Some(rest) = text.strip_prefix(before) else { return false };
-    let mut ends = rest.char_indices().map(|(at, _)| at).chain([rest.len()]);
-    ends.any(|at| is_like(&rest[at..], after))
 }
 
 fn seconds_since(when: &str, now: Timestamp) -> Option<u64> {

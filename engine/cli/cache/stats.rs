@@ -7,6 +7,7 @@ use plumb_cache::{Figures, Method, Share, Store};
 use plumb_engine::history;
 use serde::Serialize;
 
+use super::bar::Bar;
 use crate::args::Form;
 use crate::context::Context;
 use crate::exit::Exit;
@@ -59,8 +60,10 @@ struct Way {
 /// Runs the command.
 pub fn run(context: &Context, args: &StatsArgs) -> Result<Exit, Trouble> {
     let store = context.store()?;
+    let bar = Bar::new(context, "looking at every result");
     let census = store.census()?;
     let report = report(&store, census.kept.len(), &store.figures(&census)?)?;
+    drop(bar);
     if args.form.json {
         context.printer.json(&report);
     } else {

@@ -1,12 +1,12 @@
 //! `plumb cache verify`: every byte read again, and what is not whole taken away.
 
-use std::time::Duration;
+use std::path::PathBuf;
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
-use plumb_cache::{Lost, Progress, Repair, Verified};
+use plumb_cache::{Lost, Repair, Verified};
 use serde::Serialize;
 
+use super::bar::Bar;
 use crate::args::Form;
 use crate::context::Context;
 use crate::exit::Exit;
@@ -16,7 +16,8 @@ use crate::units;
 /// Shown below the help.
 pub const NOTES: &str = "\
 A damaged blob is moved aside, a record that lost a blob is dropped: the step runs again when it is asked for.
-Exit code 1 if anything was wrong, and 0 the next time.";
+Exit code 1 if there was anything to repair, and 0 the next time; with `--dry-run` 1 until it is repaired. Files that
+no digest names, and logs that were lost, are told and are no damage.";
 
 /// `plumb cache verify`.
 #[derive(Debug, Clone, Args)]
@@ -38,7 +39,7 @@ struct Report {
     bytes: u64,
     records: usize,
     damaged: Vec<String>,
-    strays: usize,
+    strays: Vec<PathBuf>,
     unreadable: usize,
     bad_manifests: Vec<String>,
     lost: Vec<LostRecord>,
@@ -55,36 +56,16 @@ struct LostRecord {
 /// Runs the command.
 pub fn run(context: &Context, args: &VerifyArgs) -> Result<Exit, Trouble> {
     let store = context.store()?;
-    let bar = context.printer.bars().map(|bars| bars.add(bar()));
-    let progress = |progress: Progress| {
-        let Some(bar) = &bar else { return };
-        match progress {
-            Progress::Total(bytes) => bar.set_length(bytes),
-            Progress::Hashed(bytes) => bar.inc(bytes),
-        }
-    };
     let repair = if args.dry_run { Repair::No } else { Repair::Yes };
-    let found = store.verify(repair, &progress);
-    if let Some(bar) = bar {
-        bar.finish_and_clear();
-    }
-    let found = found?;
+    let bar = Bar::new(context, "reading");
+    let found = store.verify(repair, &|progress| bar.show(progress))?;
+    drop(bar);
     if args.form.json {
         context.printer.json(&report(&found, repair));
     } else {
         print(context, &found, repair);
     }
     Ok(if found.is_clean() { Exit::Done } else { Exit::Failed })
-}
-
-fn bar() -> ProgressBar {
-    let bar = ProgressBar::new(0);
-    let style = ProgressStyle::with_template(
-        "{bar:30} {binary_bytes} of {binary_total_bytes}  {binary_bytes_per_sec}  ETA {eta}",
-    );
-    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    bar.enable_steady_tick(Duration::from_millis(200));
-    bar
 }
 
 fn report(found: &Verified, repair: Repair) -> Report {
@@ -101,7 +82,7 @@ fn report(found: &Verified, repair: Repair) -> Report {
         bytes: found.bytes,
         records: found.records,
         damaged: found.damaged.iter().map(ToString::to_string).collect(),
-        strays: found.strays,
+        strays: found.strays.clone(),
         unreadable: found.unreadable,
         bad_manifests: found.bad_manifests.iter().map(ToString::to_string).collect(),
         lost: found.lost.iter().map(lost).collect(),
@@ -125,8 +106,8 @@ fn print(context: &Context, found: &Verified, repair: Repair) {
     if found.unreadable > 0 {
         printer.data(&format!("damaged   {}{}", units::plural(found.unreadable, "record"), done("  moved aside")));
     }
-    if found.strays > 0 {
-        printer.data(&format!("stray     {} among the blobs", units::plural(found.strays, "file")));
+    for stray in &found.strays {
+        printer.data(&format!("stray     `{}`  no digest names it", stray.display()));
     }
     let looked = format!(
         "read {} ({}) and {}",
