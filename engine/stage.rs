@@ -349,7 +349,8 @@ fn erase<P: DeserializeOwned>(run: impl Fn(P, &Io) -> Result<(), StageError> + S
 #[derive(Clone, Default)]
 pub struct Registry {
     kinds: BTreeMap<&'static str, Arc<dyn Kind>>,
-    code: BTreeMap<&'static str, String>,
+    /// A kind's fingerprint by its name; asked only where code counts.
+    code: Option<fn(&str) -> Option<String>>,
 }
 
 impl Registry {
@@ -383,8 +384,8 @@ impl Registry {
 
     /// Says what a kind's code is: a digest over its source that comments and layout do not change.
     #[must_use]
-    pub fn with_code(mut self, kind: &'static str, fingerprint: String) -> Self {
-        self.code.insert(kind, fingerprint);
+    pub fn with_code(mut self, fingerprint: fn(&str) -> Option<String>) -> Self {
+        self.code = Some(fingerprint);
         self
     }
 
@@ -399,7 +400,8 @@ impl Registry {
             let bytes = std::fs::read(std::env::current_exe().ok()?).ok()?;
             Some(format!("program:{}", plumb_cache::Digest::of(&bytes)))
         };
-        self.code.get(declaration.kind).cloned().or_else(|| PROGRAM.get_or_init(program).clone())
+        let known = self.code.and_then(|fingerprint| fingerprint(declaration.kind));
+        known.or_else(|| PROGRAM.get_or_init(program).clone())
     }
 
     /// The kind of that name.

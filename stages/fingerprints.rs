@@ -2,18 +2,10 @@
 //! module, every module that it reaches and the crates they name, blind to comments and layout. A test keeps that file
 //! true to the source.
 
-use plumb_engine::stage::Registry;
-
 const LOCK: &str = include_str!("versions.lock");
 
-/// The registry with the fingerprint of every kind that the lock describes.
-pub fn register(registry: Registry) -> Registry {
-    let kinds: Vec<&'static str> = registry.kinds().map(|kind| kind.declaration().kind).collect();
-    let known = kinds.into_iter().filter_map(|kind| Some((kind, of(kind)?)));
-    known.collect::<Vec<_>>().into_iter().fold(registry, |registry, (kind, code)| registry.with_code(kind, code))
-}
-
-fn of(kind: &str) -> Option<String> {
+/// The fingerprint of a kind that the lock describes.
+pub(super) fn of(kind: &str) -> Option<String> {
     let heading = format!("{kind}@");
     let mut lines = LOCK.lines().skip_while(|line| !line.starts_with(&heading));
     let mut text = lines.next()?.to_string();

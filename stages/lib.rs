@@ -22,5 +22,6 @@ use plumb_engine::stage::Registry;
 /// Every kind of this crate. The kinds of `train` that need a model are only declared here: plumb-torch runs them.
 pub fn registry() -> Registry {
     let areas = [data::register, gold::register, judging::register, train::register, eval::register, stats::register];
-    fingerprints::register(areas.into_iter().fold(Registry::default(), |registry, register| register(registry)))
+    let registry = areas.into_iter().fold(Registry::default(), |registry, register| register(registry));
+    registry.with_code(fingerprints::of)
 }
