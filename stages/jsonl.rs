@@ -61,6 +61,11 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, StageError> {
 pub fn write_json<T: Serialize + ?Sized>(path: &Path, document: &T) -> Result<(), StageError> {
     let mut text = serde_json::to_string_pretty(document).map_err(|error| StageError::file("write", path, &error))?;
     text.push('\n');
+    write_text(path, &text)
+}
+
+/// Writes a text.
+pub fn write_text(path: &Path, text: &str) -> Result<(), StageError> {
     std::fs::write(path, text).map_err(|error| StageError::file("write", path, &error))
 }
 

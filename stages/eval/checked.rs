@@ -21,6 +21,13 @@ pub struct Measure {
     pub values: Vec<f64>,
 }
 
+impl Measure {
+    /// The mean over what it has values of.
+    pub fn mean(&self) -> f64 {
+        self.values.iter().sum::<f64>() / self.values.len().max(1) as f64
+    }
+}
+
 /// What one response is worth.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Checked {

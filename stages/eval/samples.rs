@@ -17,7 +17,6 @@ pub(super) fn samples(index: usize, task: &Task, answers: &[(&Response, Checked)
     let doc_hash = sha256(&serde_json::to_string_pretty(&doc).map_err(told)?);
     let target = target_text(task);
     let row = |response: &Response, measure: &Measure| {
-        let mean = measure.values.iter().sum::<f64>() / measure.values.len().max(1) as f64;
         json!({
             "arguments": {"gen_args_0": {"arg_0": response.prompt}},
             "decoding": response.decoding,
@@ -34,7 +33,7 @@ pub(super) fn samples(index: usize, task: &Task, answers: &[(&Response, Checked)
             "target": target,
             "target_hash": sha256(&target),
             "tokens": response.tokens,
-            measure.metric: mean,
+            measure.metric: measure.mean(),
         })
     };
     let rows =

@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::checked::{Checked, check};
+use super::checked::{Checked, Measure, check};
 use super::results::{Results, mean_and_error};
 use super::samples::samples;
 use crate::jsonl;
@@ -112,11 +112,8 @@ fn item(doc: &Doc<'_>) -> ItemRow {
     values.extend(doc.fluff().map(|fluff| ("fluff".to_string(), Some(fluff))));
     for name in measure_names(doc) {
         let of = |checked: &Checked| {
-            checked
-                .measures
-                .iter()
-                .find(|measure| measure.metric == name.0 && measure.filter == name.1)
-                .map_or(0.0, |measure| measure.values.iter().sum::<f64>() / measure.values.len().max(1) as f64)
+            let mut measures = checked.measures.iter();
+            measures.find(|measure| (measure.metric, measure.filter) == name).map_or(0.0, Measure::mean)
         };
         let label = if name.1 == "none" { name.0.to_string() } else { format!("{},{}", name.0, name.1) };
         values.entry(label).or_insert_with(|| Some(doc.mean(|_, checked| of(checked))));

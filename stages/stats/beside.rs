@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::arms::Arm;
-use super::bootstrap::Interval;
-use super::compare::{Difference, Params, Summary};
+use super::bootstrap::{Bootstrap, Interval};
+use super::compare::{Difference, Summary, mean};
 use super::intervals::over_seeds;
 use super::items::{ItemRow, Metrics};
 use super::metric::Metric;
@@ -15,7 +15,7 @@ use super::significance::holm;
 
 /// Level of the intervals.
 const LEVEL: f64 = 0.95;
-const RESAMPLES: usize = 10_000;
+const BOOTSTRAP: Bootstrap = Bootstrap { samples: 10_000, level: LEVEL, seed: 0 };
 
 /// What one branch of a stage measured, seed by seed.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -100,7 +100,7 @@ fn by_items(metric: &Metric, of: &Side, against: &Side) -> Row {
     let arm =
         |side: &Side| Arm { labels: BTreeMap::new(), baseline: false, seeds: side.items.clone(), failed: Vec::new() };
     let (of, against) = (arm(of), arm(against));
-    let found = Difference::of(&params(), metric, &of, &against);
+    let found = Difference::of(BOOTSTRAP, metric, &of, &against);
     let seeds = found.per_seed.values().flatten().count();
     let over = found.over_seeds;
     Row {
@@ -133,12 +133,11 @@ fn by_seeds(name: &str, of: &Side, against: &Side) -> Row {
     let pairs = of.iter().filter_map(|(seed, value)| Some(value - against.get(seed).or(against.get(""))?));
     let differences: Vec<f64> = pairs.collect();
     let over = over_seeds(&differences, LEVEL);
-    let mean = (!differences.is_empty()).then(|| differences.iter().sum::<f64>() / differences.len() as f64);
     Row {
         metric: name.into(),
         of: of_seeds(&of),
         against: of_seeds(&against),
-        difference: mean,
+        difference: mean(differences.iter().copied()),
         interval: over.map(|over| over.interval),
         paired: if over.is_some() { Paired::Seeds } else { Paired::Nothing },
         seeds: differences.len(),
@@ -150,21 +149,7 @@ fn by_seeds(name: &str, of: &Side, against: &Side) -> Row {
 
 fn of_seeds(values: &BTreeMap<String, f64>) -> Option<Value> {
     let values: Vec<f64> = values.values().copied().collect();
-    let mean = (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)?;
-    Some(Value { mean, interval: over_seeds(&values, LEVEL).map(|over| over.interval) })
-}
-
-fn params() -> Params {
-    Params {
-        metrics: Vec::new(),
-        replicate_axis: String::new(),
-        contrast: None,
-        groups: BTreeMap::new(),
-        by_domain: false,
-        bootstrap_samples: RESAMPLES,
-        interval: LEVEL,
-        seed: 0,
-    }
+    Some(Value { mean: mean(values.iter().copied())?, interval: over_seeds(&values, LEVEL).map(|over| over.interval) })
 }
 
 #[cfg(test)]

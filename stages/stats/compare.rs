@@ -17,7 +17,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use contrast::Difference;
-pub use summary::Summary;
+pub use summary::{Summary, mean};
 
 use super::arms::{self, Group};
 use super::bootstrap::{self, Bootstrap};
@@ -114,8 +114,7 @@ impl Stage for Compare {
         known_metrics(&metrics, &groups)?;
         let comparison = report::Comparison::of(&params, &metrics, &groups)?;
         let comparison = report::Comparison { adaptive: arms::adaptive(branches), ..comparison };
-        std::fs::write(io.output("table")?, comparison.table())
-            .map_err(|error| StageError::new(format!("write table.md: {error}")))?;
+        jsonl::write_text(io.output("table")?, &comparison.table())?;
         jsonl::write_json(io.output("comparison")?, &comparison)?;
         jsonl::write_json(io.output("metrics")?, &comparison.metrics())
     }

@@ -8,7 +8,6 @@ mod points;
 mod report;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use plumb_engine::io::Io;
 use plumb_engine::stage::{Declare, Determinism, InputSpec, OutputSpec, Problem, Stage, StageError};
@@ -17,7 +16,6 @@ use serde::{Deserialize, Serialize};
 
 use super::arms;
 use super::bootstrap::{self, Bootstrap};
-use super::items::Metrics;
 use crate::jsonl;
 
 /// Parameters of `stats.correlate`.
@@ -85,16 +83,10 @@ impl Stage for Correlate {
         let series = points::series(&params, scores, outcomes)?;
         let adaptive = arms::adaptive(scores.iter().chain(outcomes));
         let report = report::Report { adaptive, ..report::Report::of(&params, &series)? };
-        std::fs::write(io.output("table")?, report.table(&params))
-            .map_err(|error| StageError::new(format!("write table.md: {error}")))?;
+        jsonl::write_text(io.output("table")?, &report.table(&params))?;
         jsonl::write_json(io.output("correlation")?, &report)?;
         jsonl::write_json(io.output("metrics")?, &report.metrics())
     }
-}
-
-fn load(path: &Path) -> Result<Metrics, StageError> {
-    let text = std::fs::read_to_string(path).map_err(|error| StageError::file("read", path, &error))?;
-    serde_json::from_str(&text).map_err(|error| StageError::file("read the metrics of", path, &error))
 }
 
 #[cfg(test)]

@@ -43,6 +43,13 @@ pub fn hidden_beyond(prompts: &[&[u32]], width: i64, capacity: i64, model: &Tran
     Some(mask.to_device(model.device).to_kind(model.kind))
 }
 
+/// What is to be predicted, all completions in a row: (tokens)
+pub fn targets(sequences: &[Sequence], device: Device) -> Tensor {
+    let tokens = sequences.iter().flat_map(|sequence| &sequence.completion);
+    let flat: Vec<i64> = tokens.map(|token| i64::from(*token)).collect();
+    Tensor::from_slice(&flat).to_device(device)
+}
+
 /// Activations at the top of the frozen blocks, by token ids: computed once a sequence and kept.
 #[derive(Default)]
 pub struct Frozen {

@@ -15,7 +15,7 @@ use serde_json::Value;
 use tch::{Kind, Tensor, no_grad_guard};
 use tokenizers::Tokenizer;
 
-use crate::batch::predicting;
+use crate::batch::{predicting, targets};
 use crate::config::{Config, token_ids};
 use crate::learner::Learner;
 use crate::transformer::Transformer;
@@ -205,9 +205,7 @@ impl Model for LanguageModel {
 fn score(model: &Transformer, sequences: &[Sequence], temperature: f64) -> Vec<Vec<f32>> {
     let logits = model.logits(&predicting(model, sequences, 0, None));
     let logits = if temperature == 1.0 { logits } else { logits.g_div_scalar(temperature) };
-    let targets: Vec<i64> =
-        sequences.iter().flat_map(|sequence| &sequence.completion).map(|token| i64::from(*token)).collect();
-    let targets = Tensor::from_slice(&targets).to_device(model.device);
+    let targets = targets(sequences, model.device);
     let logprobs = head::of_targets(&logits.log_softmax(-1, Kind::Float), &targets).to_device(tch::Device::Cpu);
     let mut flat = vec![0f32; logprobs.numel()];
     let count = flat.len();

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use crate::adamw::AdamW;
-use crate::batch::{Frozen, predicting};
+use crate::batch::{Frozen, predicting, targets};
 use crate::head::{self, Objective};
 use crate::losses::{CrossEntropy, Grpo, Share, Tokens, counted_tokens};
 use crate::transformer::Transformer;
@@ -85,7 +85,7 @@ impl Learner {
         let mut step = Step::new(self, model);
         for part in sorted.chunks(size(micro_batch, sorted.len())) {
             let stream = predicting(&step.model, part, self.frozen, Some(&mut self.activations));
-            step.add(&stream, &targets(part, model), &CrossEntropy { tokens: tokens.max(1.0) });
+            step.add(&stream, &targets(part, model.device), &CrossEntropy { tokens: tokens.max(1.0) });
         }
         self.finish(model, step, tokens)
     }
@@ -105,7 +105,7 @@ impl Learner {
             let sequences: Vec<Sequence> = part.iter().map(|rollout| rollout.sequence.clone()).collect();
             let stream = predicting(&step.model, &sequences, self.frozen, None);
             let tokens = Tokens::new(part, loss, &share, model.device);
-            step.add(&stream, &targets(&sequences, model), &Grpo { tokens, settings: loss });
+            step.add(&stream, &targets(&sequences, model.device), &Grpo { tokens, settings: loss });
         }
         self.finish(model, step, counted_tokens(rollouts))
     }
@@ -240,10 +240,4 @@ fn first_trainable(model: &Transformer, trainable_layers: Option<usize>) -> usiz
 
 fn size(micro_batch: usize, all: usize) -> usize {
     if micro_batch == 0 { all.max(1) } else { micro_batch }
-}
-
-fn targets(sequences: &[Sequence], model: &Transformer) -> Tensor {
-    let flat: Vec<i64> =
-        sequences.iter().flat_map(|sequence| &sequence.completion).map(|token| i64::from(*token)).collect();
-    Tensor::from_slice(&flat).to_device(model.device)
 }

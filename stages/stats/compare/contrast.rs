@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::Contrast;
 use super::summary::mean;
-use super::{Contrast, Params};
 use crate::stats::arms::Arm;
-use crate::stats::bootstrap::Interval;
+use crate::stats::bootstrap::{Bootstrap, Interval};
 use crate::stats::intervals::{OverSeeds, over_seeds};
 use crate::stats::items::ItemRow;
 use crate::stats::metric::Metric;
@@ -60,7 +60,7 @@ type ItemArm = Arm<Vec<ItemRow>>;
 
 impl Difference {
     /// Compares two arms on one metric.
-    pub fn of(params: &Params, metric: &Metric, of: &ItemArm, against: &ItemArm) -> Self {
+    pub fn of(bootstrap: Bootstrap, metric: &Metric, of: &ItemArm, against: &ItemArm) -> Self {
         let pairings = pairings(metric, of, against);
         let per_seed: BTreeMap<String, Option<f64>> =
             pairings.iter().map(|(seed, pairing)| (seed.clone(), pairing.difference())).collect();
@@ -70,18 +70,23 @@ impl Difference {
         Self {
             of: of_name,
             against: against_name,
-            at: if params.contrast.is_some() { shared(of, against) } else { String::new() },
+            at: String::new(),
             metric: metric.name.clone(),
             difference: mean(known.iter().copied()),
             per_seed,
-            over_seeds: over_seeds(&known, params.interval),
-            bootstrap: bootstrap_interval(&seeds, params.bootstrap()),
+            over_seeds: over_seeds(&known, bootstrap.level),
+            bootstrap: bootstrap_interval(&seeds, bootstrap),
             p_holm: None,
             mcnemar: if let [one] = &seeds[..] { one.mcnemar() } else { None },
-            common_support: metric.is_spurious_correctness().then(|| common_support(params, of, against)),
+            common_support: metric.is_spurious_correctness().then(|| common_support(bootstrap.level, of, against)),
             items: overlap(&seeds),
             unpaired_seeds: unpaired(of, against),
         }
+    }
+
+    /// The same, saying at which labels that the two share.
+    pub fn placed(self, of: &ItemArm, against: &ItemArm) -> Self {
+        Self { at: shared(of, against), ..self }
     }
 
     /// `reward=label-and-rationale minus label`, and where: `at bench=id`.
@@ -106,7 +111,7 @@ fn overlap(seeds: &[Pairing]) -> Overlap {
     })
 }
 
-fn common_support(params: &Params, of: &ItemArm, against: &ItemArm) -> CommonSupport {
+fn common_support(level: f64, of: &ItemArm, against: &ItemArm) -> CommonSupport {
     let right = |rows: &Vec<ItemRow>| -> Vec<ItemRow> {
         rows.iter().filter(|row| row.values.get("label_correct") == Some(&Some(1.0))).cloned().collect()
     };
@@ -115,7 +120,7 @@ fn common_support(params: &Params, of: &ItemArm, against: &ItemArm) -> CommonSup
     CommonSupport {
         items: pairings.values().map(|pairing| pairing.overlap.both).sum(),
         difference: mean(known.iter().copied()),
-        over_seeds: over_seeds(&known, params.interval),
+        over_seeds: over_seeds(&known, level),
     }
 }
 

@@ -55,8 +55,11 @@ impl Section {
         let metrics: Vec<&Metric> = metrics.iter().filter(|metric| rows().any(|row| metric.in_row(row))).collect();
         let pairs = pairs(&arms, params.contrast.as_ref());
         let summaries = arms.iter().flat_map(|arm| metrics.iter().map(|m| Summary::of(m, arm, params.interval)));
-        let differences =
-            pairs.iter().flat_map(|(of, against)| metrics.iter().map(|m| Difference::of(params, m, of, against)));
+        let difference = |metric: &Metric, (of, against): &(&Arm<_>, &Arm<_>)| {
+            let found = Difference::of(params.bootstrap(), metric, of, against);
+            if params.contrast.is_some() { found.placed(of, against) } else { found }
+        };
+        let differences = pairs.iter().flat_map(|pair| metrics.iter().map(|metric| difference(metric, pair)));
         Self {
             group: group.into(),
             domain: domain.map(String::from),

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use plumb_engine::io::Branch;
 use plumb_engine::stage::StageError;
 
-use super::{Params, load};
+use super::Params;
+use crate::jsonl;
 use crate::stats::arms::{Arm, Group, Labels, groups};
 use crate::stats::items::Metrics;
 
@@ -40,7 +41,8 @@ struct Side {
 /// Every benchmark against every evaluation.
 pub fn series(params: &Params, scores: &[Branch], outcomes: &[Branch]) -> Result<Vec<Series>, StageError> {
     known_stages(params, scores, outcomes)?;
-    let read = |branches: &[Branch]| groups(branches, &params.replicate_axis, &grouping(params, branches), load);
+    let read =
+        |branches: &[Branch]| groups(branches, &params.replicate_axis, &grouping(params, branches), jsonl::read_json);
     let (scores, outcomes) = (read(scores)?, read(outcomes)?);
     let common: BTreeSet<String> = axes(&scores).intersection(&axes(&outcomes)).cloned().collect();
     let (scores, outcomes) = (sides(scores, &common), sides(outcomes, &common));

@@ -4,6 +4,7 @@ use expect_test::expect;
 use plumb_engine::io::{Branch, InputPlace, Manner};
 
 use super::*;
+use crate::stats::items::Metrics;
 
 struct Given {
     stage: &'static str,
