@@ -8,7 +8,7 @@ mod steps;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use plumb_cache::{ActionRecord, Store};
+use plumb_cache::{ActionRecord, Cost, Store};
 use serde::{Deserialize, Serialize};
 
 pub use compare::Likeness;
@@ -23,7 +23,7 @@ use crate::plan::{self, Plan};
 use crate::stage::Determinism;
 
 /// Number of the certificate's layout.
-pub const CERTIFICATE: u32 = 1;
+pub const CERTIFICATE: u32 = 2;
 
 /// Numbers a and b agree if |a - b| <= absolute + relative * |b|. For `seeded` kinds only.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -48,12 +48,8 @@ pub struct Side {
     pub made_by: String,
     /// RFC 3339.
     pub made_at: String,
-    /// From start to end.
-    pub wall_seconds: f64,
-    /// Of all its cores.
-    pub cpu_seconds: f64,
-    /// The most memory it held.
-    pub peak_memory_bytes: u64,
+    /// What it took.
+    pub cost: Cost,
     /// Libraries, device, host.
     pub environment: BTreeMap<String, String>,
     /// Each result's digest, by output.
@@ -129,7 +125,7 @@ impl Certificate {
     }
 }
 
-/// Runs a step again so many times and compares.
+/// Runs a step again so many times and compares; `None` where it was stopped, whatever ran until then.
 pub fn verify(
     graph: &Graph,
     plan: &Plan,
@@ -138,12 +134,16 @@ pub fn verify(
     times: usize,
     tolerance: Tolerance,
     options: &RunOptions,
-) -> Result<Certificate, EngineError> {
+) -> Result<Option<Certificate>, EngineError> {
     let canonical = present(graph, plan, store, id)?;
     let declaration = graph.step(id).kind.declaration();
     let mut repetitions = Vec::new();
     for _ in 0..times {
-        match rehearse(graph, plan, store, id, &canonical, options)? {
+        let made = rehearse(graph, plan, store, id, &canonical, options)?;
+        if options.stop.is_asked() {
+            return Ok(None);
+        }
+        match made {
             Rehearsal::Made(again) => {
                 repetitions.push(repetition(store, &canonical, &again, declaration.determinism, tolerance)?);
             }
@@ -156,7 +156,7 @@ pub fn verify(
             }
         }
     }
-    Ok(Certificate {
+    Ok(Some(Certificate {
         certificate: CERTIFICATE,
         pipeline: graph.name.clone(),
         step: graph.step(id).address.to_string(),
@@ -170,7 +170,7 @@ pub fn verify(
         checked_at: clock::now(),
         checked_by: maker::name(),
         plumb: env!("CARGO_PKG_VERSION").into(),
-    })
+    }))
 }
 
 /// The record in the cache, all its results with it: comparing with less would be no comparison.
@@ -192,9 +192,7 @@ fn side(record: &ActionRecord) -> Side {
     Side {
         made_by: record.made_by.clone(),
         made_at: record.made_at.clone(),
-        wall_seconds: record.cost.wall_seconds,
-        cpu_seconds: record.cost.cpu_seconds,
-        peak_memory_bytes: record.cost.peak_memory_bytes,
+        cost: record.cost,
         environment: record.environment.clone(),
         results: results.map(|(name, output)| (name.clone(), output.artifact.identity())).collect(),
     }

@@ -59,6 +59,7 @@ pub mod run;
 pub mod scores;
 pub mod setup;
 pub mod show;
+pub mod signals;
 pub mod status;
 pub mod summary;
 pub mod table;

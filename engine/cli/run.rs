@@ -4,10 +4,9 @@ use plumb_cache::Store;
 use plumb_engine::budget::Fit;
 use plumb_engine::error::EngineError;
 use plumb_engine::estimate::Forecast;
-use plumb_engine::execute::{self, RunOptions, Stop};
+use plumb_engine::execute::{self, RunOptions};
 use plumb_engine::graph::Graph;
 use plumb_engine::plan::Plan;
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::allowance::Allowance;
 use crate::args::{DemoArgs, Pipeline, RunArgs, Variant};
@@ -19,6 +18,7 @@ use crate::exit::Exit;
 use crate::growth::{self, Turn};
 use crate::printer::Printer;
 use crate::results;
+use crate::signals;
 use crate::summary::Summary;
 use crate::trouble::{self, Trouble};
 
@@ -118,31 +118,5 @@ fn drive(
     printer: &Printer,
     sink: impl FnMut(&plumb_engine::event::Event) + Send,
 ) -> Result<execute::Summary, EngineError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let runtime = runtime.map_err(|error| EngineError::Bug(format!("no runtime: {error}")))?;
-    runtime.block_on(async {
-        tokio::spawn(listen(options.stop.clone(), printer.clone()));
-        execute::run(graph, store, options, sink).await
-    })
-}
-
-/// Asks the run to stop at each Ctrl-C and each request to terminate.
-async fn listen(stop: Stop, printer: Printer) {
-    let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()), signal(SignalKind::hangup()));
-    let (Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)) = signals else {
-        return printer.warning("signals cannot be caught: Ctrl-C kills this run");
-    };
-    let mut asked = false;
-    loop {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            _ = hangup.recv() => {}
-        }
-        let told =
-            if asked { "killing the running steps" } else { "stopping the running steps; Ctrl-C again kills them" };
-        printer.note(told);
-        stop.ask();
-        asked = true;
-    }
+    signals::heeding(&options.stop, printer)?.block_on(execute::run(graph, store, options, sink))
 }

@@ -12,6 +12,7 @@ use crate::artifact;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::paint::Tone;
+use crate::signals;
 use crate::table::{Cell, Table};
 use crate::trouble::Trouble;
 use crate::units;
@@ -24,10 +25,13 @@ Examples:
 
 Each output is `bit-equal`, `within tolerance` or `diverged`. Kinds declared `exact` are compared by their bytes alone,
 and one that differs ends with exit code 1. Results of `seeded` kinds are also compared as numbers (JSON, JSONL and
-safetensors, |a - b| <= atol + rtol |b|), and exit code 1 means that they diverged on the machine that made them; of a
-training, the first step at which the two parted is told. The result in
-the cache stays the one that is used; one that differs is kept beside it as a witness. The certificate (JSON: the key's
-document, both environments, costs and verdicts) is written beside the pipeline unless `--certificate` says where.";
+safetensors, |a - b| <= atol + rtol |b|), and exit code 1 means that they diverged on the machine that made them. Of a
+training the first step at which the two parted is told, by its chain of step digests. Any program may tell its steps:
+by an output `chain.jsonl`, a JSON row a step with `step` and a digest, best over all before it.
+
+The result in the cache stays the one that is used; one that differs is kept beside it as a witness. The certificate
+(JSON: the key's document, both environments, costs and verdicts) is written beside the pipeline unless `--certificate`
+says where. Ctrl-C ends the running step and certifies nothing.";
 
 /// `plumb verify`.
 #[derive(Debug, Clone, clap::Args)]
@@ -63,7 +67,12 @@ pub fn run(context: &Context, args: &VerifyArgs) -> Result<Exit, Trouble> {
     let plan = plan::plan(&graph, &store, &PlanOptions::default())?;
     let tolerance = Tolerance { relative: args.rtol, absolute: args.atol };
     let options = RunOptions::default();
+    let _heeding = signals::heeding(&options.stop, &context.printer)?;
     let found = verify::verify(&graph, &plan, &store, id, usize::from(args.times), tolerance, &options)?;
+    let Some(found) = found else {
+        context.printer.note(&format!("`{}` was stopped: nothing is certified", graph.step(id).address));
+        return Ok(Exit::Stopped);
+    };
     let path = args.certificate.clone().unwrap_or_else(|| beside(&args.pipeline.file, &found.step));
     verify::write(&found, &path)?;
     if args.form.json {
@@ -93,7 +102,7 @@ fn tell(context: &Context, found: &Certificate) {
                 }
                 Likeness::Diverged { at } => (Tone::Bad, "diverged", format!("at {at}")),
             };
-            let took = Cell::number(units::seconds(repetition.side.wall_seconds));
+            let took = Cell::number(units::seconds(repetition.side.cost.wall_seconds));
             table.row([(index + 1).to_string().into(), name.into(), Cell::toned(tone, verdict), detail.into(), took]);
         }
     }

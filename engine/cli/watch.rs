@@ -11,7 +11,6 @@ use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use plumb_engine::graph::Graph;
 use plumb_engine::source::lock::LockFile;
 use serde::Serialize;
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::allowance::AllowanceArgs;
 use crate::args::{Form, Pipeline, RunArgs};
@@ -20,6 +19,7 @@ use crate::context::Context;
 use crate::exit::Exit;
 use crate::resources::ResourceArgs;
 use crate::run;
+use crate::signals::Requests;
 use crate::trouble::Trouble;
 
 /// Help after the options.
@@ -228,14 +228,9 @@ fn listen(send: mpsc::Sender<Wake>) -> Result<(), Trouble> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     let serve = move || {
         runtime.block_on(async {
-            let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
-            let [Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)] = kinds.map(signal) else { return };
+            let Ok(mut requests) = Requests::catch() else { return };
             loop {
-                tokio::select! {
-                    _ = interrupt.recv() => {}
-                    _ = terminate.recv() => {}
-                    _ = hangup.recv() => {}
-                }
+                requests.next().await;
                 if send.send(Wake::Asked).is_err() {
                     return;
                 }

@@ -2,8 +2,10 @@
 //! compared as numbers; anything else only as bytes.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use memmap2::Mmap;
 use plumb_cache::{Artifact, Materialise, Store};
 use serde::{Deserialize, Serialize};
 
@@ -72,21 +74,28 @@ fn folders(before: &Path, again: &Path, tolerance: Option<Tolerance>) -> Result<
     let mut worst = Worst::default();
     for name in ours {
         let place = |folder: &Path| if name.as_os_str().is_empty() { folder.to_owned() } else { folder.join(&name) };
-        let read = |path: PathBuf| std::fs::read(&path).map_err(EngineError::io("read", &path));
-        let (left, right) = (read(place(before))?, read(place(again))?);
+        let (left, right) = (mapped(&place(before))?, mapped(&place(again))?);
+        let (left, right) = (&left[..], &right[..]);
         if left == right {
             continue;
         }
         let told = if name.as_os_str().is_empty() { String::new() } else { format!("`{}`, ", name.display()) };
         let found = match tolerance {
-            Some(tolerance) => numbers::compare(&left, &right, tolerance, &mut worst),
-            None => Err(first_byte(&left, &right)),
+            Some(tolerance) => numbers::compare(left, right, tolerance, &mut worst),
+            None => Err(first_byte(left, right)),
         };
         if let Err(at) = found {
             return Ok(Likeness::Diverged { at: format!("{told}{at}") });
         }
     }
     Ok(worst.likeness())
+}
+
+/// A file's bytes, not read into memory: two models may be larger than that.
+fn mapped(path: &Path) -> Result<Mmap, EngineError> {
+    let file = File::open(path).map_err(EngineError::io("read", path))?;
+    // SAFETY: blobs are read-only and never rewritten in place, and what is materialised here is this process's own.
+    unsafe { Mmap::map(&file) }.map_err(EngineError::io("map", path))
 }
 
 /// Relative paths of the files of a folder; of a file, the empty path.

@@ -176,7 +176,7 @@ fn signal(child: &Child, signal: Signal) {
 }
 
 // A zombie is dead: whoever inherited it may not have looked yet.
-fn alive(pid: Pid) -> bool {
+pub fn alive(pid: Pid) -> bool {
     let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
     test_kill_process(pid).is_ok() && !stat.contains(") Z ")
 }

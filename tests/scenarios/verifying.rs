@@ -2,8 +2,10 @@
 
 use expect_test::expect;
 use plumb_cache::{ActionKey, Store, StoreOptions};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::harness::Scene;
+use crate::scenarios::runners::alive;
 
 /// A kind of the house, and programs that draw, drift and count.
 const STUDY: &str = r#"schema = 1
@@ -149,4 +151,38 @@ fn a_step_is_verified_with_the_inputs_it_was_made_from_and_needs_a_result() {
     scene.forget("world.pairs");
     let told = scene.plumb("verify p.toml steady").exits(1).stderr;
     assert!(told.contains("hint: make it with `plumb run p.toml world`"), "{told}");
+}
+
+#[test]
+fn ctrl_c_ends_a_verification_its_step_and_its_scratch_folder_and_certifies_nothing() {
+    let scene = Scene::new(
+        r#"schema = 1
+
+[stage.hang]
+uses = "command"
+with.argv = ["sh", "-c", "echo done > {out:text}; [ -e $HOME/gate ] || exit 0; cat $HOME/gate & echo $$ $! > $HOME/ready; wait"]
+outputs = { text = "text.txt" }
+"#,
+    );
+    scene.plumb("run p.toml").exits(0);
+    let action = key(&scene, "hang");
+    scene.fifo("home/gate");
+    let ready = scene.fifo("home/ready");
+    for signal in [Signal::INT, Signal::TERM] {
+        let child = scene.start("verify p.toml hang --times 2");
+        let told = std::fs::read_to_string(&ready).unwrap();
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        let stopped = scene.wait("verify p.toml hang (stopped)", child).exits(130);
+        assert_eq!(stopped.stdout, "");
+        assert_eq!(
+            stopped.stderr,
+            "stopping the running steps; Ctrl-C again kills them\n`hang` was stopped: nothing is certified\n"
+        );
+        for pid in told.split_whitespace() {
+            assert!(!alive(Pid::from_raw(pid.parse().unwrap()).unwrap()), "process {pid} outlived the verification");
+        }
+        assert!(std::fs::read_dir(scene.path("cache/v1/scratch")).unwrap().next().is_none());
+        assert!(!scene.path("p.hang.certificate.json").exists());
+        assert_eq!(store(&scene).witnesses(&action).unwrap().len(), 0);
+    }
 }
