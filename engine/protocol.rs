@@ -12,6 +12,11 @@ use crate::io::{InputPlace, Manner};
 /// Raised when the request or the events change in a way that an older worker would misread.
 pub const PROTOCOL: u32 = 1;
 
+/// The file name of an output that tells a step's course: a JSON row a training step, with `step` and anything that
+/// differs once its course does, best a digest over all before it. Of two runs, `plumb verify` names the first step
+/// whose rows differ.
+pub const CHAIN: &str = "chain.jsonl";
+
 /// Everything a worker needs to run one step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StepRequest {

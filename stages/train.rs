@@ -1,5 +1,6 @@
 //! Training, RLHF and generation loops over the `Model` trait, and the declarations of the stages that a worker runs.
 
+pub mod chain;
 pub mod generate;
 pub mod genrm;
 pub mod group;
@@ -15,9 +16,14 @@ pub mod tokens;
 use std::path::Path;
 
 use plumb_engine::io::Io;
+use plumb_engine::protocol;
 use plumb_engine::stage::{OutputSpec, Problem, Registry, StageError};
 
 const STEPS: OutputSpec = OutputSpec::result("steps", "steps.jsonl", "the metrics of every step; no times");
+// Not a result: its digests have no near misses, and results of two machines are compared within tolerances.
+const CHAIN: OutputSpec = OutputSpec::diagnostic("chain", protocol::CHAIN, "a digest a step, each over all before it");
+const METRICS: OutputSpec =
+    OutputSpec::result("metrics", "metrics.json", "the last step's metrics, and means over the last tenth");
 const COMPLETIONS: OutputSpec =
     OutputSpec::diagnostic("completions", "completions.jsonl", "a few completions of every step with their rewards");
 const TRAINER_STATE: OutputSpec =

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::group::{self, Graded, Task, mean};
 use super::log::Values;
 use super::parameters::{problems_of_reinforcement, reinforced};
-use super::{COMPLETIONS, STEPS, TRAINER_STATE, tokens};
+use super::{CHAIN, COMPLETIONS, METRICS, STEPS, TRAINER_STATE, tokens};
 use crate::data::placement;
 use crate::jsonl;
 use crate::judging::meta::{MetaJudge, MetaVerdict};
@@ -67,7 +67,8 @@ pub struct GenrmTrain;
 impl Declare for GenrmTrain {
     const KIND: &'static str = "genrm.train";
     // 2: the head's pass by slices and clipping by chunks: the last bits of losses and weights moved.
-    const VERSION: u32 = 2;
+    // 3: digests moved from `steps` to `chain`, which has one a step.
+    const VERSION: u32 = 3;
     const ABOUT: &'static str = "train a generative reward model by GRPO on labels, or on labels and rationales";
     const DETERMINISM: Determinism = Determinism::Seeded;
     const INPUTS: &'static [InputSpec] = &[
@@ -76,8 +77,9 @@ impl Declare for GenrmTrain {
     ];
     const OUTPUTS: &'static [OutputSpec] = &[
         OutputSpec::result("model", "model", "the trained model folder"),
-        OutputSpec::result("metrics", "metrics.json", "the last step's metrics, and means over the last tenth"),
+        METRICS,
         STEPS,
+        CHAIN,
         COMPLETIONS,
         TRAINER_STATE,
     ];

@@ -16,6 +16,7 @@ use std::path::Path;
 use plumb_engine::io::Io;
 use plumb_engine::stage::StageError;
 
+use super::chain::Met;
 use super::log::{CompletionRow, Log, Pace, Values, check_finite, of_report};
 use super::order::Order;
 use super::parameters::Reinforced;
@@ -109,7 +110,7 @@ fn train(
 ) -> Result<Log, StageError> {
     let (mut log, done) = Log::resume(policy, io)?;
     let mut order = Order::new(settings.sampling.seed, "prompts", task.prompts());
-    let mut tokens = log.steps.last().and_then(|row| row.metrics.get("num_tokens")).copied().unwrap_or_default();
+    let mut tokens = log.tokens();
     for step in done + 1..=settings.pace.max_steps {
         let start = usize::try_from(step - 1).unwrap_or_default() * settings.prompts_per_step;
         let items = order.take(start, settings.prompts_per_step);
@@ -120,13 +121,17 @@ fn train(
         let advantages = advantages(&rewards, settings.num_generations, settings.scale_rewards);
         let mut rollouts = rollouts(task, &items, &sampled, &rewards, &advantages, settings);
         add_reference(&mut rollouts, reference.as_mut(), settings)?;
-        let report = learn(policy, &rollouts, settings, step, || items.iter().map(|item| task.id(*item)).collect())?;
+        let mut met = met(task, &items, &sampled, &rewards);
+        let report = learn(policy, &rollouts, settings, |report| {
+            met.numbers([report.loss, report.grad_norm]);
+            check_finite(step, report, items.iter().map(|item| task.id(*item)))
+        })?;
         tokens += sampled.iter().flatten().map(|completion| completion.tokens.len() as f64).sum::<f64>();
         let mut metrics = metrics(&report, &sampled, &rewards, settings);
         metrics.extend(graded.metrics);
         metrics.insert("num_tokens".into(), tokens);
         log.completions.extend(logged(step, task, &items, &texts, &rewards, &advantages));
-        log.finish(step, metrics, settings.pace, policy, io)?;
+        log.finish(step, met, metrics, settings.pace, policy, io)?;
     }
     Ok(log)
 }
@@ -185,19 +190,31 @@ fn add_reference(
     Ok(())
 }
 
-fn learn<'a>(
+// The last update's report; each goes through `check`.
+fn learn(
     policy: &mut dyn Model,
     rollouts: &[Rollout],
     settings: &Settings,
-    step: u64,
-    ids: impl Fn() -> Vec<&'a str>,
+    mut check: impl FnMut(&StepReport) -> Result<(), StageError>,
 ) -> Result<StepReport, StageError> {
     let mut report = StepReport::default();
     for _ in 0..settings.num_iterations {
         report = policy.grpo_step(rollouts, &settings.loss, settings.micro_batch)?;
-        check_finite(step, &report, ids())?;
+        check(&report)?;
     }
     Ok(report)
+}
+
+// What was drawn and what it was worth; a masked reward is NaN here.
+fn met(task: &dyn Task, items: &[usize], sampled: &[Vec<Completion>], rewards: &[Option<f64>]) -> Met {
+    let mut met = Met::default();
+    items.iter().for_each(|item| met.id(task.id(*item)));
+    for completion in sampled.iter().flatten() {
+        met.tokens(&completion.tokens);
+        met.numbers(completion.logprobs.iter().copied().map(f64::from));
+    }
+    met.numbers(rewards.iter().map(|reward| reward.unwrap_or(f64::NAN)));
+    met
 }
 
 fn metrics(report: &StepReport, sampled: &[Vec<Completion>], rewards: &[Option<f64>], settings: &Settings) -> Values {

@@ -1,5 +1,5 @@
-//! What a training run leaves behind step by step: `steps.jsonl`, `metrics.json`, `trainer_state.json`, and the
-//! checkpoint from which it continues. Holds no clock: times are the runner's matter.
+//! What a training run leaves behind step by step: `steps.jsonl`, `chain.jsonl`, `metrics.json`, `trainer_state.json`,
+//! and the checkpoint from which it continues. Holds no clock: times are the runner's matter.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,6 +9,7 @@ use plumb_engine::stage::StageError;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::chain::{Link, Met};
 use crate::jsonl;
 use crate::model::{Model, StepReport};
 use crate::stats::items::Metrics;
@@ -16,16 +17,13 @@ use crate::stats::items::Metrics;
 /// Metric -> value, under TRL's names.
 pub type Values = BTreeMap<String, f64>;
 
-/// One line of `steps.jsonl`: the step's metrics, and the weights' digest where it was taken.
+/// One line of `steps.jsonl`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StepRow {
     /// Counted from 1.
     pub step: u64,
     /// Metric -> value.
     pub metrics: Values,
-    /// Digest of the trained weights after the step: the link by which two runs are compared.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub weights: Option<String>,
 }
 
 /// One logged completion of a reinforcement-learning step (a diagnostic).
@@ -50,6 +48,8 @@ pub struct CompletionRow {
 pub struct Log {
     /// One a step.
     pub steps: Vec<StepRow>,
+    /// One a step.
+    pub chain: Vec<Link>,
     /// A few a step.
     pub completions: Vec<CompletionRow>,
 }
@@ -78,10 +78,16 @@ impl Log {
         Ok((log, step))
     }
 
+    /// Tokens that the model has learnt from so far.
+    pub fn tokens(&self) -> f64 {
+        self.steps.last().and_then(|row| row.metrics.get("num_tokens")).copied().unwrap_or_default()
+    }
+
     /// Takes down a finished step, tells the runner, and writes a checkpoint when one is due.
     pub fn finish(
         &mut self,
         step: u64,
+        met: Met,
         metrics: Values,
         pace: Pace,
         model: &dyn Model,
@@ -93,7 +99,8 @@ impl Log {
         if last || due(pace.logging_steps.max(1)) {
             metrics.iter().for_each(|(name, value)| io.metric(step, name, *value));
         }
-        self.steps.push(StepRow { step, metrics, weights });
+        self.chain.push(Link::after(self.chain.last(), step, met, &metrics, weights));
+        self.steps.push(StepRow { step, metrics });
         io.progress(step, Some(pace.max_steps), "steps");
         if !last && due(pace.max_steps.div_ceil(CHECKPOINTS).max(1)) {
             self.checkpoint(step, model, io)?;
@@ -117,10 +124,11 @@ impl Log {
         Ok(())
     }
 
-    /// Writes `steps`, `metrics` and `trainer_state`. Metrics are the last step's, and means over the last tenth of
+    /// Writes `steps`, `chain`, `metrics` and `trainer_state`. Metrics are the last step's, and means over the last tenth of
     /// the run as `mean/NAME`, which one noisy step does not move.
     pub fn write(&self, kind: &str, pace: Pace, io: &Io) -> Result<(), StageError> {
         jsonl::write(io.output("steps")?, &self.steps)?;
+        jsonl::write(io.output("chain")?, &self.chain)?;
         jsonl::write_json(io.output("metrics")?, &self.summary())?;
         jsonl::write_json(io.output("trainer_state")?, &self.trainer_state(kind, pace))
     }

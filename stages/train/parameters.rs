@@ -87,7 +87,7 @@ macro_rules! trained {
             pub micro_batch: usize,
             /// Steps between two reports of progress.
             pub logging_steps: u64,
-            /// Steps between two digests of the weights in `steps.jsonl`; 0 takes only the last.
+            /// Steps between two digests of the weights in `chain.jsonl`; 0 takes only the last.
             pub digest_steps: u64,
         }
 

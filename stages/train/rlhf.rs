@@ -16,7 +16,7 @@ use plumb_engine::stage::{Declare, Determinism, InputSpec, OutputSpec, Problem, 
 use super::group::{self, Graded, mean};
 use super::log::Values;
 use super::parameters::{problems_of_reinforcement, reinforced};
-use super::{COMPLETIONS, STEPS, TRAINER_STATE, tokens};
+use super::{CHAIN, COMPLETIONS, METRICS, STEPS, TRAINER_STATE, tokens};
 use crate::data::hash;
 use crate::eval::checked::check_text;
 use crate::jsonl;
@@ -47,7 +47,8 @@ impl Declare for ActorRlhf {
     const KIND: &'static str = "actor.rlhf";
     // 2: the head's pass by slices and clipping by chunks: the last bits of losses and weights moved.
     // 3: `accuracy` among the metrics of a step.
-    const VERSION: u32 = 3;
+    // 4: digests moved from `steps` to `chain`, which has one a step.
+    const VERSION: u32 = 4;
     const ABOUT: &'static str = "train a policy by GRPO against a generative reward model";
     const DETERMINISM: Determinism = Determinism::Seeded;
     const INPUTS: &'static [InputSpec] = &[
@@ -57,8 +58,9 @@ impl Declare for ActorRlhf {
     ];
     const OUTPUTS: &'static [OutputSpec] = &[
         OutputSpec::result("model", "model", "the trained policy"),
-        OutputSpec::result("metrics", "metrics.json", "the last step's metrics, and means over the last tenth"),
+        METRICS,
         STEPS,
+        CHAIN,
         COMPLETIONS,
         TRAINER_STATE,
     ];

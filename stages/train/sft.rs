@@ -10,11 +10,12 @@
 use plumb_engine::io::Io;
 use plumb_engine::stage::{Declare, Determinism, InputSpec, OutputSpec, Problem, StageError, Worker};
 
+use super::chain::Met;
 use super::log::{Log, Values, check_finite, of_report};
 use super::order::Order;
 use super::parameters::{Trained as _, problems_of_training, trained};
 use super::tokens;
-use super::{STEPS, TRAINER_STATE, at_least_one, shares};
+use super::{CHAIN, METRICS, STEPS, TRAINER_STATE, at_least_one, shares};
 use crate::jsonl;
 use crate::model::{Backend, Model, Sequence, StepReport};
 use crate::rows::Demonstration;
@@ -39,7 +40,8 @@ pub struct Sft;
 impl Declare for Sft {
     const KIND: &'static str = "lm.sft";
     // 2: the head's pass by slices and clipping by chunks: the last bits of losses and weights moved.
-    const VERSION: u32 = 2;
+    // 3: digests moved from `steps` to `chain`, which has one a step.
+    const VERSION: u32 = 3;
     const ABOUT: &'static str = "fine-tune a language model on prompt-completion rows";
     const DETERMINISM: Determinism = Determinism::Seeded;
     const INPUTS: &'static [InputSpec] = &[
@@ -47,12 +49,8 @@ impl Declare for Sft {
         InputSpec::required("demonstrations", "prompt-completion rows"),
         InputSpec::optional("judgments", "more prompt-completion rows, in `judgment_share` of every batch"),
     ];
-    const OUTPUTS: &'static [OutputSpec] = &[
-        OutputSpec::result("model", "model", "the fine-tuned model folder"),
-        OutputSpec::result("metrics", "metrics.json", "the last step's metrics, and means over the last tenth"),
-        STEPS,
-        TRAINER_STATE,
-    ];
+    const OUTPUTS: &'static [OutputSpec] =
+        &[OutputSpec::result("model", "model", "the fine-tuned model folder"), METRICS, STEPS, CHAIN, TRAINER_STATE];
     const WORKER: Worker = TORCH;
     type Params = Params;
 
@@ -78,13 +76,15 @@ pub fn run(backend: &dyn Backend, params: &Params, io: &Io) -> Result<(), StageE
     let mut batches = Batches { demonstrations, judgments, size: params.per_device_train_batch_size };
     let judged = params.judgment_share;
     let (mut log, done) = Log::resume(model.as_mut(), io)?;
-    let mut tokens = log.steps.last().and_then(|row| row.metrics.get("num_tokens")).copied().unwrap_or_default();
+    let mut tokens = log.tokens();
     for step in done + 1..=params.max_steps {
         let (ids, sequences) = batches.take(step, judged);
         let report = model.sft_step(&sequences, params.micro_batch)?;
         check_finite(step, &report, ids.iter().map(String::as_str))?;
         tokens += report.num_tokens as f64;
-        log.finish(step, metrics(&report, tokens), params.pace(), model.as_ref(), io)?;
+        let mut met = Met::default();
+        ids.iter().for_each(|id| met.id(id));
+        log.finish(step, met, metrics(&report, tokens), params.pace(), model.as_ref(), io)?;
     }
     model.save(io.output("model")?)?;
     log.write(Sft::KIND, params.pace(), io)

@@ -1,178 +1,18 @@
-//! The loops over a model that is one distribution over words, learnt by plain gradient steps: what ran, what was
-//! written, and that a run continues where it was cut.
+//! The loops over a model that is a table of words: what ran, what was written, and that a run continues where it was
+//! cut.
 
-use std::cell::Cell;
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::rc::Rc;
+mod table;
 
-use plumb_engine::io::{InputPlace, Io, Manner};
+use plumb_engine::io::Io;
 use plumb_engine::stage::{Declare as _, Problem, StageError};
 use serde_json::{Value, json};
-use tokenizers::Tokenizer;
 
-use super::log::StepRow;
 use super::{generate, genrm, judge, rlhf, sft};
 use crate::jsonl;
 use crate::judging::template::Template;
-use crate::maths::grpo::GrpoLoss;
 use crate::maths::reward::RewardKind;
-use crate::model::{Backend, Completion, Dtype, Model, Optimizer, Request, Rollout, Sampling, Sequence, StepReport};
 use crate::rows::{Demonstration, Judgment, Message, Order, Origin, Pair, Response, Side, Task};
-
-const WORDS: [&str; 6] = ["<eos>", "[A]", "[B]", "red", "blue", "<unk>"];
-
-// Draws one word, then the end token.
-struct Words {
-    tokenizer: Tokenizer,
-    logits: Vec<f64>,
-    rate: f64,
-    steps_left: Rc<Cell<u64>>,
-}
-
-struct Table {
-    steps_left: Rc<Cell<u64>>,
-}
-
-impl Backend for Table {
-    fn load(&self, folder: &Path, _dtype: Dtype, _manner: &Manner) -> Result<Box<dyn Model>, StageError> {
-        let ids: BTreeMap<&str, usize> = WORDS.into_iter().zip(0..).collect();
-        let tokenizer = json!({
-            "version": "1.0", "truncation": null, "padding": null, "normalizer": null, "post_processor": null,
-            "decoder": null, "pre_tokenizer": {"type": "WhitespaceSplit"},
-            "added_tokens": [{"id": 0, "content": "<eos>", "single_word": false, "lstrip": false, "rstrip": false,
-                              "normalized": false, "special": true}],
-            "model": {"type": "WordLevel", "vocab": ids, "unk_token": "<unk>"},
-        });
-        let tokenizer = tokenizer.to_string().parse().expect("a tokenizer");
-        let logits = jsonl::read_json(&folder.join("logits.json"))?;
-        Ok(Box::new(Words { tokenizer, logits, rate: 0.0, steps_left: Rc::clone(&self.steps_left) }))
-    }
-}
-
-impl Words {
-    fn logprob(&self, word: usize) -> f64 {
-        self.logits[word] - self.logits.iter().map(|logit| logit.exp()).sum::<f64>().ln()
-    }
-
-    // Adds the gradient of `weight * log p(word)`.
-    fn learn(&mut self, word: usize, weight: f64) {
-        let shares: Vec<f64> = (0..WORDS.len()).map(|other| self.logprob(other).exp()).collect();
-        for (other, share) in shares.iter().enumerate() {
-            self.logits[other] += self.rate * weight * (f64::from(u8::from(other == word)) - share);
-        }
-    }
-
-    // The power fails after so many steps.
-    fn spend(&self) -> Result<(), StageError> {
-        let left = self.steps_left.get();
-        self.steps_left.set(left.saturating_sub(1));
-        if left == 0 { Err(StageError::new("killed")) } else { Ok(()) }
-    }
-}
-
-impl Model for Words {
-    fn tokenizer(&self) -> &Tokenizer {
-        &self.tokenizer
-    }
-    fn eos_token_ids(&self) -> &[u32] {
-        &[0]
-    }
-    fn chat_template(&self) -> Option<&str> {
-        None
-    }
-    fn generate(
-        &mut self,
-        requests: &[Request],
-        sampling: &Sampling,
-        _progress: &mut dyn FnMut(u64),
-    ) -> Result<Vec<Vec<Completion>>, StageError> {
-        let draw = |request: &Request, sample: usize| {
-            let best = (1..WORDS.len()).max_by(|one, other| self.logits[*one].total_cmp(&self.logits[*other]));
-            // Samples go round the words, so that every group has spread.
-            let word = if sampling.temperature > 0.0 { 1 + (request.stream as usize + sample) % 4 } else { best? };
-            let logprobs = vec![self.logprob(word) as f32, 0.0];
-            Some(Completion { tokens: vec![word as u32, 0], logprobs, finished: true })
-        };
-        Ok(requests.iter().map(|request| (0..request.samples).filter_map(|one| draw(request, one)).collect()).collect())
-    }
-    fn log_probabilities(&mut self, sequences: &[Sequence], _: f64) -> Result<Vec<Vec<f32>>, StageError> {
-        let score = |one: &Sequence| one.completion.iter().map(|word| self.logprob(*word as usize) as f32).collect();
-        Ok(sequences.iter().map(score).collect())
-    }
-    fn prepare_training(&mut self, optimizer: &Optimizer, _: Option<usize>) -> Result<(), StageError> {
-        self.rate = optimizer.learning_rate;
-        Ok(())
-    }
-    fn sft_step(&mut self, sequences: &[Sequence], _: usize) -> Result<StepReport, StageError> {
-        self.spend()?;
-        let loss = -sequences.iter().map(|one| self.logprob(one.completion[0] as usize)).sum::<f64>();
-        sequences.iter().for_each(|one| self.learn(one.completion[0] as usize, 1.0));
-        Ok(StepReport { loss, num_tokens: sequences.len() as u64, ..StepReport::default() })
-    }
-    fn grpo_step(&mut self, rollouts: &[Rollout], _: &GrpoLoss, _: usize) -> Result<StepReport, StageError> {
-        self.spend()?;
-        for rollout in rollouts.iter().filter(|rollout| rollout.counted) {
-            self.learn(rollout.sequence.completion[0] as usize, rollout.advantage);
-        }
-        Ok(StepReport::default())
-    }
-    fn save(&self, folder: &Path) -> Result<(), StageError> {
-        std::fs::create_dir_all(folder).expect("a folder");
-        jsonl::write_json(&folder.join("logits.json"), &self.logits)
-    }
-    fn save_checkpoint(&self, folder: &Path) -> Result<(), StageError> {
-        self.save(folder)
-    }
-    fn resume(&mut self, folder: &Path) -> Result<(), StageError> {
-        self.logits = jsonl::read_json(&folder.join("logits.json"))?;
-        Ok(())
-    }
-    fn weights_digest(&self) -> String {
-        format!("{:?}", self.logits)
-    }
-}
-
-// A step's folder, its inputs written as files.
-struct Bench {
-    folder: tempfile::TempDir,
-    backend: Table,
-}
-
-impl Bench {
-    fn new() -> Self {
-        let bench = Self {
-            folder: tempfile::tempdir().expect("a folder"),
-            backend: Table { steps_left: Rc::new(Cell::new(u64::MAX)) },
-        };
-        bench.model("model", &[0.0; 6]);
-        bench
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn model(&self, name: &str, logits: &[f64; 6]) {
-        std::fs::create_dir_all(self.path(name)).expect("a folder");
-        jsonl::write_json(&self.path(name).join("logits.json"), &logits.to_vec()).expect("writes");
-    }
-
-    fn io(&self, inputs: &[&str]) -> Io {
-        let inputs = inputs.iter().map(|name| ((*name).to_string(), InputPlace::One(self.path(name)))).collect();
-        let names = ["model", "metrics", "steps", "completions", "trainer_state", "judgments", "responses"];
-        let outputs = names.map(|name| (name.to_string(), self.path(&format!("out-{name}")))).into();
-        Io::new(inputs, outputs, self.path("state"), Manner::default(), None).expect("an io")
-    }
-
-    fn steps(&self) -> Vec<StepRow> {
-        jsonl::read(&self.path("out-steps")).expect("steps")
-    }
-
-    fn logits(&self) -> Vec<f64> {
-        jsonl::read_json(&self.path("out-model").join("logits.json")).expect("logits")
-    }
-}
+use table::{Bench, Table};
 
 fn pair(id: &str, label: Side, gold: Option<&str>) -> Pair {
     Pair {
@@ -227,7 +67,9 @@ fn a_judge_that_is_rewarded_for_labels_learns_them() {
     assert_eq!(steps[0].metrics["verdict_parsed"], 0.5);
     assert_eq!(steps[0].metrics["frac_reward_zero_std"], 0.0);
     assert_eq!(steps[19].metrics["num_tokens"], 20.0 * 8.0 * 2.0);
-    let digests: Vec<u64> = steps.iter().filter(|row| row.weights.is_some()).map(|row| row.step).collect();
+    let chain = bench.chain();
+    assert_eq!(chain.iter().map(|link| link.step).collect::<Vec<_>>(), (1..=20).collect::<Vec<_>>());
+    let digests: Vec<u64> = chain.iter().filter(|link| link.weights.is_some()).map(|link| link.step).collect();
     assert_eq!(digests, [5, 10, 15, 20]);
     let state: Value = jsonl::read_json(&bench.path("out-trainer_state")).expect("a state");
     assert_eq!(state["log_history"][19]["step"], 20);
@@ -266,12 +108,47 @@ fn a_killed_run_continues_to_the_same_bytes() {
     let cut = Bench::new();
     jsonl::write(&cut.path("pairs"), &pairs).expect("writes");
     for steps in [0, 5, 8, u64::MAX] {
-        cut.backend.steps_left.set(steps);
+        cut.backend.faults.power.set(steps);
         let result = genrm::run(&cut.backend, &params, &cut.io(&["model", "pairs"]));
         assert_eq!(result.is_ok(), steps == u64::MAX);
     }
     assert_eq!(cut.steps(), whole.steps());
+    assert_eq!(cut.chain(), whole.chain());
     assert_eq!(cut.logits(), whole.logits());
+}
+
+/// The first step whose link a jolt of the weights in update 7 changes.
+fn first_link_after_a_jolt(inputs: &[&str], run: &dyn Fn(&Table, &Io) -> Result<(), StageError>) -> u64 {
+    let chains = [0, 7].map(|jolt| {
+        let bench = Bench::new();
+        jsonl::write(&bench.path("pairs"), [pair("one", Side::B, None), pair("two", Side::A, None)]).expect("writes");
+        jsonl::write(&bench.path("demonstrations"), [demonstration("d", "red"), demonstration("e", "blue")])
+            .expect("writes");
+        bench.backend.faults.jolt.set(jolt);
+        run(&bench.backend, &bench.io(inputs)).expect("runs");
+        bench.chain()
+    });
+    let [whole, jolted] = &chains;
+    assert_eq!(whole.len(), jolted.len());
+    let other: Vec<u64> = whole.iter().zip(jolted).filter(|(a, b)| a != b).map(|(link, _)| link.step).collect();
+    assert_eq!(other, (other[0]..=whole.len() as u64).collect::<Vec<_>>(), "a link covers all before it");
+    other[0]
+}
+
+#[test]
+fn the_chain_tells_at_which_step_two_runs_part() {
+    for (digest_steps, first) in [(1, 7), (0, 8)] {
+        let params = genrm::Params { digest_steps, ..genrm_params() };
+        let found = first_link_after_a_jolt(&["model", "pairs"], &|backend, io| genrm::run(backend, &params, io));
+        assert_eq!(found, first, "genrm.train, a digest of the weights every {digest_steps}");
+        let params = sft::Params { max_steps: 20, digest_steps, ..sft::Params::default() };
+        let found = first_link_after_a_jolt(&["model", "demonstrations"], &|b, io| sft::run(b, &params, io));
+        assert_eq!(found, first, "lm.sft, a digest of the weights every {digest_steps}");
+    }
+    // Two updates a step: the seventh is the first of step 4, and the second of it reports another loss.
+    let params = genrm::Params { digest_steps: 0, num_iterations: 2, ..genrm_params() };
+    let found = first_link_after_a_jolt(&["model", "pairs"], &|backend, io| genrm::run(backend, &params, io));
+    assert_eq!(found, 4);
 }
 
 #[test]

@@ -153,6 +153,39 @@ fn a_step_is_verified_with_the_inputs_it_was_made_from_and_needs_a_result() {
     assert!(told.contains("hint: make it with `plumb run p.toml world`"), "{told}");
 }
 
+/// A training of six steps, each a link of a chain, that draws something else in step `$HOME/parts` when that is there.
+const TRAINING: &str = r#"schema = 1
+
+[stage.train]
+uses = "command"
+with.argv = ["sh", "-c", """
+chain=start
+for step in 1 2 3 4 5 6; do
+  state=$step
+  [ "$step" = "$(cat $HOME/parts 2> /dev/null)" ] && state=other
+  chain=$(echo $chain $state | cksum | cut -d ' ' -f 1)
+  echo "{\\"step\\": $step, \\"chain\\": \\"$chain\\"}" >> {out:chain}
+done
+echo $chain > {out:weights}"""]
+outputs = { weights = "weights.txt", chain = "chain.jsonl" }
+"#;
+
+#[test]
+fn a_training_that_diverges_names_its_first_diverging_step() {
+    let scene = Scene::new(TRAINING);
+    scene.plumb("run p.toml").exits(0);
+    let told = scene.plumb("verify p.toml train --json").exits(0).json();
+    assert_eq!(told["repetitions"][0]["first_diverging_step"], serde_json::Value::Null);
+    for step in [4, 1, 6] {
+        scene.write("home/parts", &step.to_string());
+        let told = scene.plumb("verify p.toml train").exits(1).stdout;
+        assert!(told.contains(&format!("run 1 parted from it at training step {step}\n")), "{told}");
+        let certificate: serde_json::Value = serde_json::from_str(&scene.read("p.train.certificate.json")).unwrap();
+        assert_eq!(certificate["repetitions"][0]["first_diverging_step"], step);
+    }
+    assert_eq!(store(&scene).witnesses(&key(&scene, "train")).unwrap().len(), 3);
+}
+
 #[test]
 fn ctrl_c_ends_a_verification_its_step_and_its_scratch_folder_and_certifies_nothing() {
     let scene = Scene::new(

@@ -1,39 +1,23 @@
 //! Training killed at random steps, through both programs: what comes out in the end is what comes out undisturbed, bit
-//! for bit.
+//! for bit, the chain of step digests with it.
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a panic in a test is the report, and a skip is told")]
 
-use std::io::{BufRead as _, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+mod programs;
 
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Stdio};
+
+use programs::{command, plumb};
 use serde_json::Value;
 
-const WORKER: &str = env!("CARGO_BIN_EXE_plumb-torch");
-
 /// Supervised and reinforcement learning, in the miniature's world: each writes a checkpoint every few steps.
-const ARTIFACTS: [&str; 2] = ["warm.model", "train@arm=r-align.model"];
-
-/// `plumb` of the same build. `cargo test -p plumb-torch` alone does not make it; `cargo test --workspace` does.
-fn plumb() -> Option<PathBuf> {
-    let beside = Path::new(WORKER).with_file_name("plumb");
-    if !beside.exists() {
-        eprintln!("skipped: `{}` is not there; `cargo build` makes it", beside.display());
-        return None;
-    }
-    Some(beside)
-}
-
-fn command(plumb: &Path, verb: &str, cache: &Path, more: &[&str]) -> Command {
-    let pipeline = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../pipelines/miniature.toml");
-    let mut command = Command::new(plumb);
-    command.args([verb, "--json", "--profile", "smoke", "--cache"]).arg(cache).arg(&pipeline).args(more);
-    command.env("PLUMB_TORCH", WORKER).stdout(Stdio::piped()).stderr(Stdio::null());
-    command
-}
+const ARTIFACTS: [&str; 4] = ["warm.model", "warm.chain", "train@arm=r-align.model", "train@arm=r-align.chain"];
 
 fn run(plumb: &Path, cache: &Path) -> Child {
-    command(plumb, "run", cache, &["warm", "train@arm=r-align"]).spawn().unwrap()
+    let mut command = command(plumb, "run", cache, &["warm", "train@arm=r-align"]);
+    command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap()
 }
 
 fn events(child: &mut Child) -> impl Iterator<Item = Value> + use<> {

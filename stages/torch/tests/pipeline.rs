@@ -3,20 +3,11 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a panic in a test is the report, and a skip is told")]
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+mod programs;
 
-const WORKER: &str = env!("CARGO_BIN_EXE_plumb-torch");
+use std::path::Path;
 
-/// `plumb` of the same build. `cargo test -p plumb-torch` alone does not make it; `cargo test --workspace` does.
-fn plumb() -> Option<PathBuf> {
-    let beside = Path::new(WORKER).with_file_name("plumb");
-    if !beside.exists() {
-        eprintln!("skipped: `{}` is not there; `cargo build` makes it", beside.display());
-        return None;
-    }
-    Some(beside)
-}
+use programs::{command, plumb};
 
 /// The steps that ran and the steps that were hits, from `--json`'s events.
 struct Ran {
@@ -26,15 +17,7 @@ struct Ran {
 }
 
 fn run(plumb: &Path, cache: &Path, more: &[&str]) -> Ran {
-    let pipeline = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../pipelines/miniature.toml");
-    let output = Command::new(plumb)
-        .args(["run", "--json", "--profile", "smoke", "--cache"])
-        .arg(cache)
-        .args(more)
-        .arg(&pipeline)
-        .env("PLUMB_TORCH", WORKER)
-        .output()
-        .unwrap();
+    let output = command(plumb, "run", cache, more).output().unwrap();
     let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{text}");
     let events = String::from_utf8(output.stdout).unwrap();
