@@ -68,10 +68,12 @@ impl FromStr for Digest {
     }
 }
 
-/// A record holds a dozen digests, and a plan reads thousands of records.
-fn bytes_of(hex: &[u8]) -> Option<[u8; 32]> {
-    let hex: &[u8; 64] = hex.try_into().ok()?;
-    let mut bytes = [0; 32];
+/// The bytes of exactly so many lowercase hex digits. A record holds a dozen digests, and a plan reads thousands.
+pub(crate) fn bytes_of<const N: usize>(hex: &[u8]) -> Option<[u8; N]> {
+    if hex.len() != 2 * N {
+        return None;
+    }
+    let mut bytes = [0; N];
     for (byte, pair) in bytes.iter_mut().zip(hex.chunks_exact(2)) {
         *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
     }

@@ -20,6 +20,7 @@
 //! figures   what the bytes are
 //! find      by the first digits of a key
 //! verify    every byte again                      pack     files that share pieces
+//! keys      who signs                             signed   records that say who vouches for them
 //! ```
 
 mod ancestry;
@@ -39,6 +40,7 @@ mod gate;
 mod hash;
 mod index;
 mod ingest;
+mod keys;
 mod layout;
 mod lineage;
 mod lock;
@@ -50,6 +52,7 @@ mod read;
 mod record;
 mod records;
 mod session;
+mod signed;
 mod stamp;
 mod store;
 mod tree;
@@ -68,6 +71,7 @@ pub use error::CacheError;
 pub use fetched::Fetched;
 pub use figures::{Figures, Share};
 pub use gate::Hold;
+pub use keys::{KeyError, PublicKey, SecretKey};
 pub use lineage::{Lineage, LineageIndex};
 pub use materialise::{Materialise, Method};
 pub use pack::Packed;
@@ -75,6 +79,7 @@ pub use pins::Pin;
 pub use projects::Project;
 pub use record::{ActionRecord, Cost, RECORD_FORMAT, Realisation, RecordedOutput};
 pub use records::Publication;
+pub use signed::SignedRecord;
 pub use stamp::{FileStamp, Seal, seal_of, stat_of};
 pub use store::{Store, StoreOptions};
 pub use tree::{Entry, Node, Tree};

@@ -13,6 +13,7 @@ mod fetched;
 mod mutations;
 mod packs;
 mod records;
+mod signed;
 mod support;
 mod trees;
 mod verifying;
