@@ -5,6 +5,7 @@ pub mod budget;
 pub mod canonical;
 pub mod clock;
 pub mod command;
+pub mod config;
 pub mod diagnostic;
 pub mod error;
 pub mod estimate;

@@ -13,7 +13,7 @@ mod resolve;
 mod select;
 mod settings;
 mod sources;
-mod table;
+pub(crate) mod table;
 mod text;
 mod typing;
 mod until;
@@ -77,9 +77,7 @@ fn unreadable(file: &Path, error: &std::io::Error) -> Diagnostics {
 
 /// The same for a text; `file` is what messages call it, and its folder is where relative paths start.
 pub fn parse_text(file: &Path, text: &str, registry: &Registry, selection: &Selection) -> Result<Graph, Diagnostics> {
-    let told = |error: &toml::de::Error| Diagnostic { span: error.span(), ..Diagnostic::new(error.message()) };
-    let root =
-        text::parse(text).map_err(|syntax| Diagnostics::located(syntax.iter().map(told).collect(), file, text))?;
+    let root = parse_toml(file, text)?;
     let mut complaints = Complaints::default();
     let graph = build(file, root, registry, selection, &mut complaints);
     match graph {
@@ -93,6 +91,12 @@ pub fn parse_text(file: &Path, text: &str, registry: &Registry, selection: &Sele
             Err(Diagnostics::located(complaints.all, file, text))
         }
     }
+}
+
+/// The tables of a TOML file, or what is wrong with its syntax.
+pub(crate) fn parse_toml<'t>(file: &Path, text: &'t str) -> Result<toml::Spanned<DeTable<'t>>, Diagnostics> {
+    let told = |error: &toml::de::Error| Diagnostic { span: error.span(), ..Diagnostic::new(error.message()) };
+    text::parse(text).map_err(|syntax| Diagnostics::located(syntax.iter().map(told).collect(), file, text))
 }
 
 /// `None` where an error was told.

@@ -22,6 +22,7 @@ mod exporting;
 mod failures;
 mod growing;
 mod hub;
+mod keys;
 mod locks;
 mod reading;
 mod reruns;

@@ -12,6 +12,7 @@ use crate::compare::{self, CompareArgs};
 use crate::export::{self, ExportArgs};
 use crate::graph::{self, GraphArgs};
 use crate::init::{self, InitArgs};
+use crate::key::{self, KeyArgs};
 use crate::lock::{self, LockArgs};
 use crate::log::{self, LogArgs};
 use crate::plan::{self, PlanArgs};
@@ -111,6 +112,9 @@ pub enum Command {
     /// List, check, pin and collect what the cache holds
     #[command(after_help = cache::EXAMPLES)]
     Cache(CacheArgs),
+    /// Your key, and whose results you use
+    #[command(after_help = key::EXAMPLES)]
+    Key(KeyArgs),
     /// Fetch libtorch and build the worker that trains; says what and how much first
     Setup(SetupArgs),
     /// Write a commented pipeline that runs as it is, to start from

@@ -47,6 +47,7 @@ pub mod export;
 pub mod graph;
 pub mod growth;
 pub mod init;
+pub mod key;
 pub mod lock;
 pub mod log;
 pub mod meter;
@@ -126,6 +127,7 @@ fn dispatch(context: &Context, command: &Command) -> Result<Exit, Trouble> {
         Command::Open(args) => artifact::open(context, args),
         Command::Get(args) => artifact::get(context, args),
         Command::Cache(args) => cache::run(context, args),
+        Command::Key(args) => key::run(context, args),
         Command::Setup(args) => setup::run(args, &context.printer).map(|()| Exit::Done).map_err(Into::into),
         Command::Demo(args) => run::demo(context, args),
         Command::Init(args) => init::run(context, args),

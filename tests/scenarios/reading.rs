@@ -126,6 +126,7 @@ fn help_teaches_with_examples() {
           export       Write a result with its provenance as a Workflow Run RO-Crate
           get          Copy an artifact out of the cache
           cache        List, check, pin and collect what the cache holds
+          key          Your key, and whose results you use
           setup        Fetch libtorch and build the worker that trains; says what and how much first
           init         Write a commented pipeline that runs as it is, to start from
           demo         Run the miniature: the whole mission on a tiny world, without a GPU or a download of

@@ -1,0 +1,149 @@
+//! `plumb key`: one's own key, and the keys of those whose results are used.
+
+use std::path::Path;
+
+use clap::{Args, Subcommand};
+use plumb_cache::{KeyError, PublicKey, SecretKey};
+use plumb_engine::config::{self, Added, Config, Home};
+use serde::Serialize;
+
+use crate::args::Form;
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::paint::Tone;
+use crate::table::{Cell, Table};
+use crate::trouble::Trouble;
+
+/// Shown below the help.
+pub const EXAMPLES: &str = "\
+Examples:
+  plumb key new                           make your key; what you push is signed with it
+  plumb key show                          the public half: give it to your colleagues
+  plumb key trust alice ed25519:9f…       use what alice has signed
+  plumb key list                          who is trusted
+
+The secret half is `key` in `$XDG_CONFIG_HOME/plumb` (or `~/.config/plumb`), open to you alone. Keys that are trusted
+are in `config.toml` beside it: remove a line there to trust no more. Ask the owner for a key, not the bucket.";
+
+/// `plumb key`.
+#[derive(Debug, Clone, Args)]
+pub struct KeyArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: KeyCommand,
+}
+
+/// What can be done with keys.
+#[derive(Debug, Clone, Subcommand)]
+pub enum KeyCommand {
+    /// Make a key of your own
+    New(Form),
+    /// Print the public half of your key
+    Show(Form),
+    /// Use the results that the owner of a key has signed
+    Trust(TrustArgs),
+    /// List the keys that are known, and which are trusted here
+    List(Form),
+}
+
+/// `plumb key trust`.
+#[derive(Debug, Clone, Args)]
+pub struct TrustArgs {
+    /// What you call its owner: lowercase letters, digits and `-`
+    pub name: String,
+    /// The public key, as its owner's `plumb key show` prints it
+    #[arg(value_name = "PUBKEY")]
+    pub key: String,
+}
+
+/// One key for machines.
+#[derive(Debug, Serialize)]
+struct Line {
+    name: String,
+    key: String,
+    trusted: bool,
+}
+
+/// Runs the command.
+pub fn run(context: &Context, args: &KeyArgs) -> Result<Exit, Trouble> {
+    let home = Home::find()
+        .ok_or_else(|| Trouble::usage("there is no home folder to keep a key in", "set `HOME` or `XDG_CONFIG_HOME`"))?;
+    match &args.command {
+        KeyCommand::New(form) => new(context, &home, *form),
+        KeyCommand::Show(form) => show(context, &home, *form),
+        KeyCommand::Trust(args) => trust(context, &home, args),
+        KeyCommand::List(form) => list(context, &home, *form),
+    }
+}
+
+fn new(context: &Context, home: &Home, form: Form) -> Result<Exit, Trouble> {
+    let path = home.secret_key();
+    let key = SecretKey::new().map_err(|error| Trouble::file("make the key", &path, &error))?;
+    key.write_new(&path).map_err(of_key)?;
+    context.printer.note(&format!("made the key `{}`; its public half:", path.display()));
+    tell(context, &key.public(), form);
+    Ok(Exit::Done)
+}
+
+fn show(context: &Context, home: &Home, form: Form) -> Result<Exit, Trouble> {
+    let path = home.secret_key();
+    let key = SecretKey::read(&path).map_err(of_key)?;
+    let missing = || Trouble::usage(format!("there is no key `{}`", path.display()), "make one with `plumb key new`");
+    tell(context, &key.ok_or_else(missing)?.public(), form);
+    Ok(Exit::Done)
+}
+
+fn tell(context: &Context, key: &PublicKey, form: Form) {
+    match form.json {
+        true => context.printer.json(&serde_json::json!({ "key": key.to_string() })),
+        false => context.printer.data(&key.to_string()),
+    }
+}
+
+fn trust(context: &Context, home: &Home, args: &TrustArgs) -> Result<Exit, Trouble> {
+    let key: PublicKey = args.key.parse().map_err(of_key)?;
+    let file = home.settings();
+    match config::trust_key(home, &args.name, &key)? {
+        Added::New => context.printer.note(&format!("results that `{}` has signed are used from now on", args.name)),
+        Added::Known => context.printer.note(&format!("the key of `{}` was trusted already", args.name)),
+        Added::Taken(other) => {
+            let hint = format!(
+                "if `{}` has a new key (ask, by another way than this one came), remove the old line from `{}` first",
+                args.name,
+                file.display()
+            );
+            return Err(Trouble::usage(format!("`{}` has another key: {other}", args.name), hint));
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn list(context: &Context, home: &Home, form: Form) -> Result<Exit, Trouble> {
+    let config = Config::read(Some(home), Path::new("."))?;
+    let own = SecretKey::read(&home.secret_key()).map_err(of_key)?.map(|key| key.public());
+    let line = |(name, key): (&String, &PublicKey)| Line {
+        name: name.clone(),
+        key: key.to_string(),
+        trusted: config.trusted.contains(name),
+    };
+    let own = own.map(|key| Line { name: "(you)".into(), key: key.to_string(), trusted: true });
+    let lines: Vec<Line> = own.into_iter().chain(config.keys.iter().map(line)).collect();
+    if form.json {
+        context.printer.json(&lines);
+    } else if lines.is_empty() {
+        context.printer.note("no keys are known");
+        context.printer.hint("`plumb key new` makes one; `plumb key trust NAME PUBKEY` trusts somebody else's");
+    } else {
+        let mut table = Table::new(["name", "key", ""]);
+        for Line { name, key, trusted } in lines {
+            let told = if trusted { Cell::from("trusted") } else { Cell::toned(Tone::Warn, "not in `trust`") };
+            table.row([Cell::from(name), Cell::from(key), told]);
+        }
+        context.printer.table(&table);
+    }
+    Ok(Exit::Done)
+}
+
+fn of_key(error: KeyError) -> Trouble {
+    Trouble::Usage { message: error.to_string(), hint: error.hint() }
+}
