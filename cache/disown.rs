@@ -2,7 +2,8 @@
 //! and `why` still see it. A mark names the result of an action and not the action alone, so that another result of it
 //! is free, and the mark is lifted once the action has been run again and made the same bytes.
 //!
-//! `disowned/ACTION` is the line `plumb-disowned 1`, then a line `RESULT REASON` for each disowned result.
+//! `disowned/ACTION` is the line `plumb-disowned 1`, then a line `RESULT REASON` for each disowned result; who did it
+//! and when follow the reason after tabs, where that is known.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -23,8 +24,25 @@ pub struct Disowned {
     pub action: ActionKey,
     /// `ActionRecord::result_digest` of its record.
     pub result: Digest,
+    /// Why, by whom and when.
+    pub mark: Mark,
+}
+
+/// What is said of a disowned result.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Mark {
     /// In the words of who did it.
     pub reason: String,
+    /// `user@host`; empty where it is not known.
+    pub by: String,
+    /// RFC 3339; empty where it is not known.
+    pub at: String,
+}
+
+impl From<&str> for Mark {
+    fn from(reason: &str) -> Self {
+        Self { reason: reason.into(), ..Self::default() }
+    }
 }
 
 /// The marks as they were when the folder was last read, and what they mean for records that were looked at.
@@ -32,7 +50,7 @@ pub struct Disowned {
 pub(crate) struct Marks {
     /// The folder's stamp; `None` where there was no folder, or it was too young to be told from a later state.
     stamp: Option<FileStamp>,
-    all: BTreeMap<(ActionKey, Digest), String>,
+    all: BTreeMap<(ActionKey, Digest), Mark>,
     /// The disowned result that a record stands on, or that it stands on none.
     known: Mutex<BTreeMap<Place, Option<Disowned>>>,
 }
@@ -42,14 +60,15 @@ type Place = (RecipeKey, ActionKey, Digest);
 
 impl Store {
     /// Disowns the present result of an action; `None` where it has none.
-    pub fn disown(&self, key: &ActionKey, reason: &str) -> Result<Option<Disowned>, CacheError> {
+    pub fn disown(&self, key: &ActionKey, mark: impl Into<Mark>) -> Result<Option<Disowned>, CacheError> {
         self.must_write("disowning a result")?;
         let Some(record) = self.record(key)? else { return Ok(None) };
         let mut marks = self.marks_of(key)?;
         let result = record.result_digest();
-        marks.insert(result, reason.replace(['\n', '\r'], " "));
+        let mark = mark.into().on_one_line();
+        marks.insert(result, mark.clone());
         self.write_marks(key, &marks)?;
-        Ok(Some(Disowned { action: *key, result, reason: marks.remove(&result).unwrap_or_default() }))
+        Ok(Some(Disowned { action: *key, result, mark }))
     }
 
     /// Takes back every mark on the results of an action; says whether there was one.
@@ -72,9 +91,9 @@ impl Store {
         Ok(self.record(key)?.and_then(|record| marks.of(*key, record.result_digest())))
     }
 
-    /// Whether this result, present or past, is disowned.
-    pub fn is_disowned(&self, made: &Realisation) -> Result<bool, CacheError> {
-        Ok(self.marks()?.of(made.action, made.result).is_some())
+    /// The mark on this result, present or past, if it has one.
+    pub fn mark_of(&self, made: &Realisation) -> Result<Option<Disowned>, CacheError> {
+        Ok(self.marks()?.of(made.action, made.result))
     }
 
     /// The disowned result that this one is or was made from, directly or not.
@@ -89,10 +108,10 @@ impl Store {
     /// Every mark.
     pub fn all_disowned(&self) -> Result<Vec<Disowned>, CacheError> {
         let marks = self.marks()?;
-        let mark = |((action, result), reason): (&(ActionKey, Digest), &String)| Disowned {
+        let mark = |((action, result), mark): (&(ActionKey, Digest), &Mark)| Disowned {
             action: *action,
             result: *result,
-            reason: reason.clone(),
+            mark: mark.clone(),
         };
         Ok(marks.all.iter().map(mark).collect())
     }
@@ -174,12 +193,12 @@ impl Store {
         Ok(Arc::clone(&held))
     }
 
-    fn marks_of(&self, key: &ActionKey) -> Result<BTreeMap<Digest, String>, CacheError> {
+    fn marks_of(&self, key: &ActionKey) -> Result<BTreeMap<Digest, Mark>, CacheError> {
         Ok(read_if_there(&self.inner.layout.disowned(key))?.map(|bytes| parse(&bytes)).unwrap_or_default())
     }
 
-    fn write_marks(&self, key: &ActionKey, marks: &BTreeMap<Digest, String>) -> Result<(), CacheError> {
-        let lines: String = marks.iter().map(|(result, reason)| format!("{result} {reason}\n")).collect();
+    fn write_marks(&self, key: &ActionKey, marks: &BTreeMap<Digest, Mark>) -> Result<(), CacheError> {
+        let lines: String = marks.iter().map(|(result, mark)| format!("{result} {}\n", mark.line())).collect();
         let text = format!("{HEADER}{lines}");
         self.replace(&self.inner.layout.disowned(key), text.as_bytes(), Durability::Disk, "disowning a result in")
     }
@@ -187,28 +206,46 @@ impl Store {
 
 impl Marks {
     fn of(&self, action: ActionKey, result: Digest) -> Option<Disowned> {
-        let reason = self.all.get(&(action, result))?.clone();
-        Some(Disowned { action, result, reason })
+        let mark = self.all.get(&(action, result))?.clone();
+        Some(Disowned { action, result, mark })
     }
 }
 
-fn read_folder(folder: &Path) -> Result<BTreeMap<(ActionKey, Digest), String>, CacheError> {
+impl Mark {
+    fn on_one_line(self) -> Self {
+        let plain = |text: String| text.replace(['\n', '\r', '\t'], " ");
+        Self { reason: plain(self.reason), by: plain(self.by), at: plain(self.at) }
+    }
+
+    fn line(&self) -> String {
+        let Self { reason, by, at } = self;
+        if by.is_empty() && at.is_empty() { reason.clone() } else { format!("{reason}\t{by}\t{at}") }
+    }
+
+    fn parse(line: &str) -> Self {
+        let mut parts = line.split('\t').map(String::from);
+        let mut next = || parts.next().unwrap_or_default();
+        Self { reason: next(), by: next(), at: next() }
+    }
+}
+
+fn read_folder(folder: &Path) -> Result<BTreeMap<(ActionKey, Digest), Mark>, CacheError> {
     let mut all = BTreeMap::new();
     for path in files::listed(folder)? {
         let Ok(action) = files::name_of(&path).parse::<ActionKey>() else { continue };
         let marks = read_if_there(&path)?.map(|bytes| parse(&bytes)).unwrap_or_default();
-        all.extend(marks.into_iter().map(|(result, reason)| ((action, result), reason)));
+        all.extend(marks.into_iter().map(|(result, mark)| ((action, result), mark)));
     }
     Ok(all)
 }
 
 /// A line that does not read marks nothing.
-fn parse(bytes: &[u8]) -> BTreeMap<Digest, String> {
+fn parse(bytes: &[u8]) -> BTreeMap<Digest, Mark> {
     let text = String::from_utf8_lossy(bytes);
     let body = text.strip_prefix(HEADER).unwrap_or_default();
     let mark = |line: &str| {
-        let (result, reason) = line.split_once(' ')?;
-        Some((result.parse().ok()?, reason.to_owned()))
+        let (result, mark) = line.split_once(' ')?;
+        Some((result.parse().ok()?, Mark::parse(mark)))
     };
     body.lines().filter_map(mark).collect()
 }

@@ -66,7 +66,7 @@ pub use census::{Census, Kept};
 pub use claim::{Claim, Claimed};
 pub use collect::{CollectOptions, Collection, Evicted, Leftover, LeftoverKind};
 pub use digest::{ACTION_CONTEXT, ActionKey, Digest, DigestError, RECIPE_CONTEXT, RecipeKey, derive_key};
-pub use disown::Disowned;
+pub use disown::{Disowned, Mark};
 pub use error::CacheError;
 pub use fetched::Fetched;
 pub use figures::{Figures, Share};

@@ -97,6 +97,15 @@ pub enum Cause {
     Disowned {
         /// The ancestor whose result is disowned; `None` where it is the step's own.
         ancestor: Option<String>,
+        /// Why, in the words of who did it.
+        #[serde(default)]
+        reason: String,
+        /// `user@host`; empty where it is not known.
+        #[serde(default)]
+        by: String,
+        /// RFC 3339; empty where it is not known.
+        #[serde(default)]
+        at: String,
     },
     /// Under `--strict-code` the kind's source fingerprint is in the key, and the earlier record was made by other
     /// code, or says nothing of its code.

@@ -23,7 +23,33 @@ use crate::graph::{GatheredBranch, Graph, Input, Reference, Step, StepId};
 pub struct Past<'a> {
     store: &'a Store,
     pipeline: &'a str,
-    stages: RefCell<BTreeMap<String, Rc<Vec<ActionRecord>>>>,
+    stages: RefCell<BTreeMap<String, Rc<Records>>>,
+}
+
+/// The records of one stage.
+#[derive(Debug)]
+pub struct Records {
+    /// Newest first.
+    pub all: Vec<ActionRecord>,
+    /// By the step's address: their places in `all`.
+    of_step: BTreeMap<String, Vec<usize>>,
+}
+
+impl Records {
+    fn new(all: Vec<ActionRecord>) -> Self {
+        let mut of_step: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        for (place, record) in all.iter().enumerate() {
+            of_step.entry(record.step.clone()).or_default().push(place);
+        }
+        Self { all, of_step }
+    }
+
+    /// The newest of the same step, else of any, leaving out those of one action document.
+    fn nearest_but(&self, step: &Step, document: &str) -> Option<&ActionRecord> {
+        let differs = |record: &&ActionRecord| record.action_document != document;
+        let same_step = self.of_step.get(&step.address.to_string()).into_iter().flatten();
+        same_step.map(|place| &self.all[*place]).find(differs).or_else(|| self.all.iter().find(differs))
+    }
 }
 
 impl<'a> Past<'a> {
@@ -34,25 +60,23 @@ impl<'a> Past<'a> {
 
     /// The newest record of the same step, else of the same stage, leaving out those of one action document.
     pub fn nearest_but(&self, step: &Step, document: &str) -> Result<Option<ActionRecord>, EngineError> {
-        let records = self.of_stage(&step.address.stage)?;
-        let address = step.address.to_string();
-        let others = || records.iter().filter(|record| record.action_document != document);
-        Ok(others().find(|record| record.step == address).or_else(|| others().next()).cloned())
+        Ok(self.of_stage(&step.address.stage)?.nearest_but(step, document).cloned())
     }
 
-    /// Every record of a stage, newest first.
-    pub fn of_stage(&self, stage: &str) -> Result<Rc<Vec<ActionRecord>>, EngineError> {
+    /// Every record of a stage.
+    pub fn of_stage(&self, stage: &str) -> Result<Rc<Records>, EngineError> {
         if let Some(known) = self.stages.borrow().get(stage) {
             return Ok(known.clone());
         }
-        let records = Rc::new(self.store.records_of_stage(self.pipeline, stage)?);
+        let records = Rc::new(Records::new(self.store.records_of_stage(self.pipeline, stage)?));
         self.stages.borrow_mut().insert(stage.to_string(), records.clone());
         Ok(records)
     }
 
     /// Why a step with this action document runs.
     pub fn causes(&self, graph: &Graph, id: StepId, document: &str) -> Result<Vec<Cause>, EngineError> {
-        let Some(before) = self.nearest_but(graph.step(id), document)? else { return Ok(vec![Cause::NeverRan]) };
+        let records = self.of_stage(&graph.step(id).address.stage)?;
+        let Some(before) = records.nearest_but(graph.step(id), document) else { return Ok(vec![Cause::NeverRan]) };
         Ok(differences(graph, id, &before.action_document, document))
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use plumb_cache::{ActionKey, ActionRecord, Publication, Store};
+use plumb_cache::{ActionKey, ActionRecord, Mark, Publication, Store};
 
 use crate::support::{House, record};
 
@@ -30,7 +30,7 @@ fn a_disowned_result_is_not_found_nor_is_what_was_made_from_it() {
     let end = published(&store, "end", "end", &[&made]);
     let aside = published(&store, "aside", "aside", &[&other]);
     let mark = store.disown(&bad.action, "the judge's\nkey had expired").unwrap().unwrap();
-    assert_eq!(mark.reason, "the judge's key had expired");
+    assert_eq!(mark.mark.reason, "the judge's key had expired");
     for store in [store, house.store()] {
         assert_eq!([&bad, &made, &end].map(|record| is_found(&store, record)), [false; 3]);
         assert!(is_found(&store, &other) && is_found(&store, &aside));
@@ -39,7 +39,7 @@ fn a_disowned_result_is_not_found_nor_is_what_was_made_from_it() {
         assert_eq!(store.disowned(&end).unwrap().as_ref(), Some(&mark));
         assert_eq!(store.mark_on(&bad.action).unwrap().as_ref(), Some(&mark));
         assert_eq!(store.mark_on(&end.action).unwrap(), None);
-        assert!(store.any_disowned().unwrap() && store.is_disowned(&bad.realisation()).unwrap());
+        assert!(store.any_disowned().unwrap() && store.mark_of(&bad.realisation()).unwrap().is_some());
         assert_eq!(store.record(&bad.action).unwrap().as_ref(), Some(&bad), "it is still there to look at");
         assert_eq!(store.records_of_stage("house", "make").unwrap().len(), 5);
         assert_eq!(store.all_disowned().unwrap(), std::slice::from_ref(&mark));
@@ -48,6 +48,21 @@ fn a_disowned_result_is_not_found_nor_is_what_was_made_from_it() {
     assert!(store.own(&bad.action).unwrap());
     assert!(!store.own(&bad.action).unwrap());
     assert!([&bad, &made, &end].iter().all(|record| is_found(&store, record)));
+}
+
+#[test]
+fn a_mark_says_who_and_when_and_one_without_them_reads() {
+    let house = House::new();
+    let store = house.store();
+    let bad = published(&store, "bad", "bad", &[]);
+    let plain = published(&store, "plain", "plain", &[]);
+    let mark = Mark { reason: "leaked\tlabels".into(), by: "ada@lab".into(), at: "2026-11-23T09:00:00Z".into() };
+    store.disown(&bad.action, mark.clone()).unwrap();
+    store.disown(&plain.action, "doubtful").unwrap();
+    let store = house.store();
+    let read = |record: &ActionRecord| store.mark_on(&record.action).unwrap().unwrap().mark;
+    assert_eq!(read(&bad), Mark { reason: "leaked labels".into(), ..mark });
+    assert_eq!(read(&plain), Mark::from("doubtful"));
 }
 
 #[test]

@@ -203,12 +203,12 @@ impl Walk<'_> {
     /// The record of this producer that an earlier result of its consumer stood on.
     fn earlier_producer(&self, consumer: &ActionRecord, id: StepId) -> Result<Option<ActionRecord>, EngineError> {
         let actions: BTreeSet<ActionKey> = consumer.ancestry.values().map(|made| made.action).collect();
-        let address = &self.graph.step(id).address;
+        let (stage, address) = (&self.graph.step(id).address.stage, self.address(id));
         let mut same_stage = None;
         for action in actions {
-            match self.store.action(&action)? {
-                Some(record) if record.step == address.to_string() => return Ok(Some(record)),
-                Some(record) if record.stage == address.stage => same_stage = Some(record),
+            match self.store.remembered(&action)? {
+                Some(record) if record.step == address => return Ok(Some(record)),
+                Some(record) if record.stage == *stage => same_stage = Some(record),
                 _ => {}
             }
         }

@@ -27,9 +27,12 @@ pub fn sentence(cause: &Cause) -> String {
         Cause::Observed { name } => format!("`{name}` gives other content"),
         Cause::MissingBlob { output } => format!("output `{output}` is missing from the cache, or damaged there"),
         Cause::Collected { at } => format!("its result was taken out of the cache by `gc` or `verify` at {at}"),
-        Cause::Disowned { ancestor: None } => "its result is disowned".into(),
-        Cause::Disowned { ancestor: Some(ancestor) } => {
-            format!("its result was made from the disowned result of `{ancestor}`")
+        Cause::Disowned { ancestor, reason, by, at } => {
+            let said = said(reason, by, at);
+            match ancestor {
+                None => format!("its result is disowned{said}"),
+                Some(ancestor) => format!("its result was made from the disowned result of `{ancestor}`{said}"),
+            }
         }
         Cause::StrictCode { before: Some(before), now: Some(now) } => {
             format!(
@@ -49,6 +52,13 @@ pub fn sentence(cause: &Cause) -> String {
         }
         Cause::Fresh => "asked for with `--fresh`".into(),
     }
+}
+
+/// `: leaked labels (ada@lab, 2026-11-23T09:00:00Z)`, or as much of it as is known.
+fn said(reason: &str, by: &str, at: &str) -> String {
+    let who: Vec<&str> = [by, at].into_iter().filter(|part| !part.is_empty()).collect();
+    let reason = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+    if who.is_empty() { reason } else { format!("{reason} ({})", who.join(", ")) }
 }
 
 fn change(name: &str, before: Option<&str>, now: Option<&str>) -> String {

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use plumb_cache::{ActionRecord, CacheError, Lineage, LineageIndex, Realisation, RecipeKey, Store};
+use plumb_cache::{ActionRecord, CacheError, Disowned, Lineage, LineageIndex, Realisation, RecipeKey, Store};
 use rayon::prelude::*;
 
 use super::Facts;
@@ -119,15 +119,15 @@ impl<'a> Lineages<'a> {
         Ok(agreement)
     }
 
-    /// The ancestor on whose disowned result a record stands, if there is one.
+    /// The ancestor on whose disowned result a record stands, with the mark, if there is one.
     pub(super) fn disowned_ancestor(
         &mut self,
         id: StepId,
         record: &Arc<ActionRecord>,
-    ) -> Result<Option<StepId>, CacheError> {
+    ) -> Result<Option<(StepId, Disowned)>, CacheError> {
         for found in self.lineage(&[(id, record.clone())])?.into_iter().flatten() {
-            if self.store.is_disowned(&found.1)? {
-                return Ok(Some(found.0));
+            if let Some(mark) = self.store.mark_of(&found.1)? {
+                return Ok(Some((found.0, mark)));
             }
         }
         Ok(None)

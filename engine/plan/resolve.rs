@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use plumb_cache::{ActionKey, ActionRecord, Artifact, CacheError, Realisation, RecipeKey, Store};
+use plumb_cache::{ActionKey, ActionRecord, Artifact, CacheError, Disowned, Mark, Realisation, RecipeKey, Store};
 use rayon::prelude::*;
 
 use super::inputs::{Trouble, action, as_made_here};
@@ -73,8 +73,8 @@ struct Resolver<'a> {
     lost: BTreeMap<StepId, String>,
     /// Steps whose records stand on other realisations; with the ancestor.
     refused: BTreeMap<StepId, StepId>,
-    /// Steps whose records stand on a disowned result; with the ancestor.
-    disowned: BTreeMap<StepId, StepId>,
+    /// Steps whose records stand on a disowned result; with the ancestor and its mark.
+    disowned: BTreeMap<StepId, (StepId, Disowned)>,
 }
 
 impl Resolver<'_> {
@@ -304,17 +304,22 @@ impl Resolver<'_> {
             return Ok(vec![Cause::Realisation { ancestor }]);
         }
         if let Some(action) = action
-            && self.store.mark_on(&action)?.is_some()
+            && let Some(mark) = self.store.mark_on(&action)?
         {
-            return Ok(vec![Cause::Disowned { ancestor: None }]);
+            return Ok(vec![disowned(None, mark)]);
         }
-        if let Some(ancestor) = self.disowned.get(&id) {
+        if let Some((ancestor, mark)) = self.disowned.get(&id) {
             let ancestor = self.graph.step(*ancestor).address.to_string();
-            return Ok(vec![Cause::Disowned { ancestor: Some(ancestor) }]);
+            return Ok(vec![disowned(Some(ancestor), mark.clone())]);
         }
         if let Some(at) = action.and_then(|action| self.store.collected_at(&action)) {
             return Ok(vec![Cause::Collected { at: clock::at(at) }]);
         }
         past.causes(self.graph, id, document)
     }
+}
+
+fn disowned(ancestor: Option<String>, Disowned { mark, .. }: Disowned) -> Cause {
+    let Mark { reason, by, at } = mark;
+    Cause::Disowned { ancestor, reason, by, at }
 }

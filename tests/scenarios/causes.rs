@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use expect_test::expect;
-use plumb_cache::{ActionKey, ActionRecord, RecipeKey, Store, StoreOptions};
+use plumb_cache::{ActionKey, ActionRecord, Mark, RecipeKey, Store, StoreOptions};
 
 use crate::harness::Scene;
 use crate::scenarios::reruns;
@@ -200,7 +200,7 @@ fn a_disowned_result_runs_again_and_what_was_made_from_it_is_not_served() {
         `report` may run
           waits on `count` (input `number`)
             `count` runs
-              its result is disowned
+              its result is disowned: doubtful
     "#]]);
     scene.plumb("run p.toml").exits(0);
     assert_eq!(scene.executed(), "count", "it gave the same bytes again, so `report` stands");
@@ -221,6 +221,51 @@ fn what_was_made_from_a_disowned_result_says_so() {
         .map(|step| (step["step"].as_str().unwrap(), step["state"].as_str().unwrap()))
         .collect();
     assert_eq!(states, BTreeMap::from([("prep", "run"), ("count", "may-run"), ("report", "may-run")]));
+}
+
+#[test]
+fn what_stands_on_a_disowned_ancestor_says_which_and_why_and_who_disowned_it() {
+    let scene = Scene::new(
+        r#"schema = 1
+[stage.draw]
+uses = "command"
+with.argv = ["cp", "/proc/sys/kernel/random/uuid", "{out:x}"]
+outputs = { x = "x" }
+[stage.copy]
+uses = "command"
+inputs.x = "draw.x"
+with.argv = ["cp", "{in:x}", "{out:y}"]
+outputs = { y = "y" }
+"#,
+    );
+    scene.plumb("run p.toml").exits(0);
+    let draw = key(&scene, "draw");
+    let mark = Mark { reason: "leaked labels".into(), by: "ada@lab".into(), at: "2026-11-23T09:00:00Z".into() };
+    Store::open(&scene.path("cache"), StoreOptions::default()).unwrap().disown(&draw, mark).unwrap();
+    scene.plumb("why p.toml draw").exits(0).prints(expect![[r#"
+        `draw` runs
+          its result is disowned: leaked labels (ada@lab, [WHEN])
+    "#]]);
+    scene.plumb("run p.toml draw").exits(0);
+    scene.plumb("why p.toml copy").exits(0).prints(expect![[r#"
+        `copy` runs
+          its result was made from the disowned result of `draw`: leaked labels (ada@lab, [WHEN])
+    "#]]);
+}
+
+#[test]
+fn the_chain_goes_on_from_what_a_result_stood_on_though_that_was_collected() {
+    let scene = chain();
+    let first = key(&scene, "prep");
+    for lines in ["x\n", "x\ny\n"] {
+        scene.write("raw.txt", lines);
+        scene.plumb("run p.toml prep").exits(0);
+    }
+    scene.plumb("cache gc --max-size 0B --keep-runs 1").exits(0);
+    let told = scene.plumb("why p.toml count --json").exits(0).json();
+    let producer = &told[0]["chain"][1];
+    assert_eq!((producer["step"].as_str(), producer["verdict"].as_str()), (Some("prep"), Some("hit")));
+    assert_eq!(producer["compared_with"]["action"], first.to_string(), "not the `prep` between the two");
 }
 
 #[test]
