@@ -2,16 +2,16 @@
 //! result is unknown, never guessed; only where its `run.time` sets a limit is that limit the most it can take.
 
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::ops::Range;
 
 use plumb_cache::{ActionRecord, Store};
 use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::error::EngineError;
-use crate::explain::Past;
 use crate::graph::{Graph, Step, StepId};
 use crate::maker;
-use crate::plan::{Plan, State};
+use crate::plan::{Plan, PlannedStep, State};
 
 /// So many of the newest results tell what the next one takes.
 const NEWEST: usize = 5;
@@ -80,14 +80,16 @@ pub struct Total {
 impl Forecast {
     /// Estimates every step that the plan runs, or may run.
     pub fn of(graph: &Graph, plan: &Plan, store: &Store) -> Result<Self, EngineError> {
-        let mut stages: BTreeMap<&str, Vec<StepId>> = BTreeMap::new();
-        for step in plan.steps.iter().filter(|step| matches!(step.state, State::Run { .. } | State::MayRun { .. })) {
-            stages.entry(&graph.step(step.id).address.stage).or_default().push(step.id);
-        }
-        let stages: Vec<Vec<StepId>> = stages.into_values().collect();
-        let estimated = stages.into_par_iter().map(|ids| -> Result<Vec<_>, EngineError> {
-            let records = Past::new(store, &graph.name).of_stage(&graph.step(ids[0]).address.stage)?;
-            Ok(ids.into_iter().map(|id| (id, estimate(graph.step(id), &records))).collect())
+        let runs = |step: &&PlannedStep| matches!(step.state, State::Run { .. } | State::MayRun { .. });
+        let stages: Vec<(&str, Range<usize>)> = graph.stages().collect();
+        let estimated = stages.into_par_iter().map(|(stage, places)| -> Result<Vec<_>, EngineError> {
+            let mut running = plan.steps[places].iter().filter(runs).map(|step| step.id).peekable();
+            let Some(first) = running.peek() else { return Ok(Vec::new()) };
+            // Slots are the stage's: every step of it has the same.
+            let resources = graph.step(*first).run.resources();
+            let records = store.records_of_stage(&graph.name, stage)?;
+            let earlier = Earlier::of(&records, &resources);
+            Ok(running.map(|id| (id, earlier.estimate(graph.step(id)))).collect())
         });
         let estimated: Vec<Vec<(StepId, Option<Estimate>)>> = estimated.collect::<Result<_, _>>()?;
         Ok(Self { steps: estimated.into_iter().flatten().collect() })
@@ -141,19 +143,41 @@ impl Total {
     }
 }
 
-fn estimate(step: &Step, records: &[ActionRecord]) -> Option<Estimate> {
-    let resources = step.run.resources();
-    let (address, host) = (step.address.to_string(), maker::host());
-    let says =
-        |record: &ActionRecord, name: &str, value: &str| record.environment.get(name).is_some_and(|is| is == value);
-    let like: Vec<&ActionRecord> = records.iter().filter(|record| says(record, "resources", &resources)).collect();
-    let here: Vec<&ActionRecord> = like.iter().copied().filter(|record| says(record, "host", &host)).collect();
-    let same: Vec<&ActionRecord> = here.iter().copied().filter(|record| record.step == address).collect();
-    let found = [(Basis::SameStep, same), (Basis::OtherBranches, here), (Basis::OtherMachines, like)];
-    let found = found.into_iter().find(|(_, records)| !records.is_empty());
-    match found {
-        Some((basis, records)) => Some(middle(step, basis, &records[..records.len().min(NEWEST)])),
-        None => limit(step),
+/// The newest results of a stage that were made with the same slots.
+#[derive(Default)]
+struct Earlier<'r> {
+    /// On this machine, by the step's address.
+    same: BTreeMap<&'r str, Vec<&'r ActionRecord>>,
+    here: Vec<&'r ActionRecord>,
+    anywhere: Vec<&'r ActionRecord>,
+}
+
+impl<'r> Earlier<'r> {
+    /// Of records that come newest first.
+    fn of(records: &'r [ActionRecord], resources: &str) -> Self {
+        let host = maker::host();
+        let says =
+            |record: &ActionRecord, name: &str, value: &str| record.environment.get(name).is_some_and(|is| is == value);
+        let keep = |all: &mut Vec<&'r ActionRecord>, record| all.extend((all.len() < NEWEST).then_some(record));
+        let mut earlier = Self::default();
+        for record in records.iter().filter(|record| says(record, "resources", resources)) {
+            keep(&mut earlier.anywhere, record);
+            if says(record, "host", &host) {
+                keep(&mut earlier.here, record);
+                keep(earlier.same.entry(&record.step).or_default(), record);
+            }
+        }
+        earlier
+    }
+
+    fn estimate(&self, step: &Step) -> Option<Estimate> {
+        let same = self.same.get(step.address.to_string().as_str()).map_or(&[][..], Vec::as_slice);
+        let found =
+            [(Basis::SameStep, same), (Basis::OtherBranches, &self.here), (Basis::OtherMachines, &self.anywhere)];
+        match found.into_iter().find(|(_, records)| !records.is_empty()) {
+            Some((basis, records)) => Some(middle(step, basis, records)),
+            None => limit(step),
+        }
     }
 }
 

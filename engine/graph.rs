@@ -204,7 +204,7 @@ pub struct Graph {
     pub name: String,
     /// The pipeline file.
     pub file: PathBuf,
-    /// Steps in topological order: every reference points to an earlier index.
+    /// Steps in topological order: every reference points to an earlier index. Those of one stage stand side by side.
     pub steps: Vec<Step>,
     /// Sources that some step uses.
     pub sources: Vec<Source>,
@@ -228,6 +228,15 @@ impl Graph {
     /// The step of an id.
     pub fn step(&self, id: StepId) -> &Step {
         &self.steps[id.0]
+    }
+    /// The stages in the order of the steps, each with the places of its steps.
+    pub fn stages(&self) -> impl Iterator<Item = (&str, Range<usize>)> {
+        let mut next = 0;
+        self.steps.chunk_by(|one, other| one.address.stage == other.address.stage).map(move |steps| {
+            let places = next..next + steps.len();
+            next = places.end;
+            (steps[0].address.stage.as_str(), places)
+        })
     }
     /// Puts the fingerprint of each kind's code into the keys (`--strict-code`).
     pub fn count_code(&mut self, registry: &Registry) {

@@ -1,6 +1,7 @@
 //! What planning and running cost per step: `cargo bench -p plumb-engine --bench plan [STEPS [PLANS]]`. A chain and a
-//! layered graph of trivial `command` steps; the first run goes through an executor that writes the outputs itself,
-//! so that what remains is plumb's own work; then no-op plans of everything; then real processes.
+//! layered graph of trivial `command` steps, and one stage at many branches; the first run goes through an executor that writes the outputs itself,
+//! so that what remains is plumb's own work; then no-op plans of everything, and a plan and an estimate where everything
+//! is to run again; then real processes.
 
 #![allow(clippy::print_stdout, reason = "a bench reports to whoever started it")]
 #![allow(clippy::unwrap_used, reason = "a panic is the report")]
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use plumb_cache::{Store, StoreOptions};
 use plumb_engine::command::Command;
+use plumb_engine::estimate::Forecast;
 use plumb_engine::execute::executor::{Ending, Executor, How, Launch};
 use plumb_engine::execute::{RunOptions, Stop, run};
 use plumb_engine::graph::Graph;
@@ -91,8 +93,32 @@ fn measure(name: &str, text: &str, (steps, plans): (usize, usize), executor: Opt
         let store = Store::open(folder.path(), StoreOptions::default()).unwrap();
         timed(&format!("{name}: no-op plan"), steps, || plan(&graph, &store, &PlanOptions::default()).unwrap());
     }
-    let run = runtime.block_on(run(&graph, &store, &options, |_| {}));
-    assert!(run.unwrap().ran.is_empty());
+    let again = runtime.block_on(run(&graph, &store, &options, |_| {}));
+    assert!(again.unwrap().ran.is_empty());
+    forecast(name, text, steps, &store);
+}
+
+/// Every step another one, with a history: why each runs, and what it will take.
+fn forecast(name: &str, text: &str, steps: usize, store: &Store) {
+    let graph = graph(&text.replace("printf %s", "printf  %s"));
+    let plan = timed(&format!("{name}: plan of all to run"), steps, || plan(&graph, store, &PlanOptions::default()));
+    let plan = plan.unwrap();
+    let forecast = timed(&format!("{name}: estimate of all"), steps, || Forecast::of(&graph, &plan, store)).unwrap();
+    let (known, all) = (forecast.total(forecast.steps.keys()).known, forecast.steps.keys().copied().collect());
+    assert_eq!(known, steps);
+    timed(&format!("{name}: makespan"), steps, || forecast.makespan(&graph, &plan, &all, 8)).unwrap();
+}
+
+/// One stage at so many values of an axis, and a table of them.
+fn branches(steps: usize) -> String {
+    let values: Vec<String> = (0..steps - 1).map(|value| value.to_string()).collect();
+    format!(
+        "schema = 1\n[axes]\na = [{}]\n[stage.s]\nuses = \"command\"\noutputs.out = \"out\"\n\
+         with.argv = [\"sh\", \"-c\", \"printf %s $0 > $1\", {{ axis = \"a\" }}, \"{{out:out}}\"]\n\
+         [stage.t]\nuses = \"command\"\noutputs.out = \"out\"\ninputs.all = {{ all = \"s.out\", over = [\"a\"] }}\n\
+         with.argv = [\"sh\", \"-c\", \"printf %s $0 > $1\", \"t\", \"{{out:out}}\"]\n",
+        values.join(", ")
+    )
 }
 
 fn main() {
@@ -100,6 +126,7 @@ fn main() {
     let size = (numbers.next().unwrap_or(10_000), numbers.next().unwrap_or(3));
     measure("chain", &chain(size.0), size, Some(Arc::new(Writes)));
     measure("layers", &layers(size.0), size, Some(Arc::new(Writes)));
+    measure("branches", &branches(size.0), size, Some(Arc::new(Writes)));
     measure("real processes, layers", &layers(200), (200, 3), None);
     measure("real processes, chain", &chain(200), (200, 3), None);
 }

@@ -71,14 +71,12 @@ pub fn run(context: &Context, args: &StatusArgs) -> Result<Exit, Trouble> {
 }
 
 fn stages<'a>(graph: &Graph, plan: &Plan, last: impl Fn(StepId) -> Option<&'a StepStatus>) -> Vec<Stage> {
-    let mut stages: Vec<Stage> = Vec::new();
-    for step in &plan.steps {
-        let name = &graph.step(step.id).address.stage;
-        let place = stages.iter().position(|stage| stage.stage == *name).unwrap_or_else(|| {
-            stages.push(Stage { stage: name.clone(), ..Stage::default() });
-            stages.len() - 1
-        });
-        let stage = &mut stages[place];
+    graph.stages().map(|(name, places)| stage(name, &plan.steps[places], &last)).collect()
+}
+
+fn stage<'a>(name: &str, steps: &[PlannedStep], last: impl Fn(StepId) -> Option<&'a StepStatus>) -> Stage {
+    let mut stage = Stage { stage: name.into(), ..Stage::default() };
+    for step in steps {
         if let State::Hit { record } = &step.state {
             stage.done += 1;
             stage.seconds += record.cost.wall_seconds;
@@ -91,7 +89,7 @@ fn stages<'a>(graph: &Graph, plan: &Plan, last: impl Fn(StepId) -> Option<&'a St
             _ => {}
         }
     }
-    stages
+    stage
 }
 
 fn print(context: &Context, report: &Report) {

@@ -1,11 +1,11 @@
 //! A plan stage by stage: how much is there, how much runs, what that takes and what the cache saves.
 
-use std::collections::BTreeMap;
+use std::ops::Range;
 
 use plumb_engine::budget::Fit;
 use plumb_engine::estimate::{Basis, Forecast, Total};
 use plumb_engine::graph::{Graph, StepId};
-use plumb_engine::plan::{self, Plan, State};
+use plumb_engine::plan::{self, Plan, PlannedStep, State};
 use serde::Serialize;
 
 use crate::table::{Cell, Table};
@@ -28,27 +28,19 @@ pub struct Stage<'a> {
 
 /// The stages of a plan, in its order.
 pub fn of<'a>(graph: &'a Graph, plan: &Plan, forecast: &Forecast) -> Vec<Stage<'a>> {
-    let mut places: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut stages: Vec<Stage<'a>> = Vec::new();
-    for step in &plan.steps {
-        if matches!(step.state, State::NotNeeded) {
-            continue;
-        }
-        let name = graph.step(step.id).address.stage.as_str();
-        let place = *places.entry(name).or_insert_with(|| {
-            stages.push(Stage { stage: name, ..Stage::default() });
-            stages.len() - 1
-        });
-        stages[place].add(step);
-    }
-    for stage in &mut stages {
+    let known = |steps: &&[PlannedStep]| steps.iter().any(|step| !matches!(step.state, State::NotNeeded));
+    let of_stage = |(stage, places): (&'a str, Range<usize>)| {
+        let steps = Some(&plan.steps[places]).filter(known)?;
+        let mut stage = Stage { stage, ..Stage::default() };
+        steps.iter().for_each(|step| stage.add(step));
         stage.estimate = forecast.total(&stage.running);
-    }
-    stages
+        Some(stage)
+    };
+    graph.stages().filter_map(of_stage).collect()
 }
 
 impl Stage<'_> {
-    fn add(&mut self, step: &plan::PlannedStep) {
+    fn add(&mut self, step: &PlannedStep) {
         match &step.state {
             State::Hit { record } => {
                 self.hits += 1;
