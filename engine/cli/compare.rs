@@ -2,18 +2,19 @@
 //! are there; runs nothing.
 
 mod branch;
+mod differences;
 mod results;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use clap::Args;
-use plumb_engine::canonical::Value;
-use plumb_engine::graph::{Graph, StepId};
+use plumb_engine::graph::Graph;
 use plumb_stages::stats::beside::{self, Paired, Row};
 use serde::Serialize;
 
 use self::branch::{Branch, Stages};
+use self::differences::Differences;
 use self::results::Results;
 use crate::args::{Form, Pipeline};
 use crate::context::Context;
@@ -33,7 +34,8 @@ Examples:
 
 A branch is what differs from the baseline; replicates (seeds) belong to every branch and pair the two. With two
 seeds or more an interval is Student's t over the seeds' differences; with one it is a bootstrap of the items
-that both have, and says nothing of other seeds.";
+that both have, and says nothing of other seeds. Told besides: parameters, inputs and stages that differ, and what the
+results were made with (machine, device, slots, libraries) where their bytes may depend on it.";
 
 /// `plumb compare`.
 #[derive(Debug, Clone, Args)]
@@ -58,21 +60,13 @@ struct Report {
     pipeline: String,
     of: Option<String>,
     against: String,
-    parameters: Vec<Parameter>,
+    #[serde(flatten)]
+    differences: Differences,
     stages: Vec<Compared>,
     /// Steps that have no result yet.
     missing: Vec<String>,
     /// What is known of an axis that grows.
     growing: Option<plumb_engine::event::Event>,
-}
-
-/// A parameter that differs.
-#[derive(Debug, Serialize)]
-struct Parameter {
-    stage: String,
-    parameter: String,
-    of: Option<String>,
-    against: Option<String>,
 }
 
 /// One stage's branch against another.
@@ -123,14 +117,19 @@ fn nothing(report: &Report, file: &Path) -> Trouble {
 fn pair(graph: &Graph, results: &Results<'_>, of: &str, against: &str) -> Result<Report, Trouble> {
     let stages = Stages::of(graph);
     let (of, against) = (stages.branch(of)?, stages.branch(against)?);
-    let (mut parameters, mut compared, mut missing) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut differences, mut compared, mut missing) = (Differences::default(), Vec::new(), Vec::new());
     for stage in stages.names() {
         let (first, second) = (stages.steps(stage, &of), stages.steps(stage, &against));
-        let (Some(one), Some(other)) = (first.values().next(), second.values().next()) else { continue };
         if first.values().eq(second.values()) {
             continue;
         }
-        parameters.extend(differing(graph, stage, *one, *other));
+        match (first.is_empty(), second.is_empty()) {
+            (false, false) => differences.add(results, stage, (&first, &second)),
+            (one_less, _) => {
+                differences.add_only(stage, if one_less { &against } else { &of });
+                continue;
+            }
+        }
         missing.extend(results.missing(first.values().chain(second.values())));
         let rows = beside::rows(&results.side(&first), &results.side(&second));
         if !rows.is_empty() {
@@ -142,17 +141,11 @@ fn pair(graph: &Graph, results: &Results<'_>, of: &str, against: &str) -> Result
         pipeline: graph.name.clone(),
         of: Some(of.name()),
         against: against.name(),
-        parameters,
+        differences,
         stages: compared,
         missing,
         growing: growth::event(graph),
     })
-}
-
-fn differing(graph: &Graph, stage: &str, of: StepId, against: StepId) -> Vec<Parameter> {
-    let found = Value::diff(&graph.step(against).params, &graph.step(of).params);
-    let told = |(parameter, against, of)| Parameter { stage: stage.into(), parameter, of, against };
-    found.into_iter().map(told).collect()
 }
 
 fn all(graph: &Graph, results: &Results<'_>, metric: &str) -> Result<Report, Trouble> {
@@ -187,7 +180,7 @@ fn all(graph: &Graph, results: &Results<'_>, metric: &str) -> Result<Report, Tro
         pipeline,
         of: None,
         against: baseline.name(),
-        parameters: Vec::new(),
+        differences: Differences::default(),
         stages: compared,
         missing,
         growing,
@@ -224,12 +217,7 @@ fn print(context: &Context, graph: &Graph, report: &Report, by_branch: bool) {
     if let Some(of) = &report.of {
         printer.data(&format!("{of} against {}\n", report.against));
     }
-    if !report.parameters.is_empty() {
-        let mut table = Table::new(["stage", "parameter", "first", "second"]);
-        for one in &report.parameters {
-            let shown = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".into());
-            table.row([one.stage.clone(), one.parameter.clone(), shown(&one.of), shown(&one.against)]);
-        }
+    for table in report.differences.tables() {
         printer.table(&table);
         printer.data("");
     }
@@ -300,6 +288,7 @@ fn notes(graph: &Graph, report: &Report) -> Vec<String> {
     if rows().any(|row| row.paired == Paired::Items) {
         notes.push("Paired by items only, an interval says nothing of other seeds.".into());
     }
+    notes.extend(report.differences.notes());
     if let Some(growing) = growth::line(graph).filter(|_| rows().any(|row| row.seeds > 1)) {
         notes.push(format!("The stopping was adaptive ({growing}): intervals and p values do not account for it."));
     }

@@ -151,3 +151,47 @@ fn a_comparison_over_grown_seeds_says_so() {
     let told = scene.plumb("compare p.toml reward=both baseline").exits(0).stdout;
     assert!(told.contains("The stopping was adaptive (seed: stopped at 3"), "{told}");
 }
+
+#[test]
+fn inputs_and_what_results_were_made_with_are_told_too() {
+    let scene = Scene::new(
+        r#"schema = 1
+[axes]
+size = ["small", "large"]
+[stage.init]
+uses = "command"
+with.argv = ["sh", "-c", "echo $0 > {out:model}", { axis = "size" }]
+outputs = { model = "model.txt" }
+[stage.score]
+uses = "command"
+inputs.model = "init.model"
+inputs.start = { from = "init.model", at = { size = "small" } }
+with.argv = ["sh", "-c", "echo '{\"l_acc\": 0.5}' > {out:metrics}"]
+outputs = { metrics = "metrics.json" }
+run = { cpu = 1 }
+"#,
+    );
+    scene.plumb("run p.toml score@size=small").exits(0);
+    scene.edit("run = { cpu = 1 }", "run = { cpu = 1, threads = 2 }");
+    scene.plumb("run p.toml").exits(0);
+    scene.plumb("compare p.toml size=large baseline").exits(0).prints(expect![[r#"
+        size=large against baseline
+
+        stage  parameter  first    second
+        init   argv[3]    "large"  "small"
+
+        stage  input  first                  second
+        score  model  init@size=large.model  init.model
+
+        stage  made with  first                                 second
+        score  resources  cpu 1, gpu 0, device auto, threads 2  cpu 1, gpu 0, device auto, threads 1
+
+        stage  metric   first  second  difference  95 %  p  p (Holm)  paired by
+        score  l_acc   0.5000  0.5000          +0     -  -         -  nothing
+
+        Holm's correction covers 0 tests.
+    "#]]);
+    let found = scene.plumb("compare p.toml size=large baseline --json").exits(0).json();
+    assert_eq!(found["inputs"].as_array().unwrap().len(), 1, "the grafted input is the same in both");
+    assert_eq!(found["made_with"][0]["name"], "resources");
+}

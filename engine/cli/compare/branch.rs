@@ -2,6 +2,7 @@
 //! stage: every axis that is not named is at its baseline, and replicates tell the steps of one branch apart.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use plumb_engine::graph::{AxisLabel, Graph, Step, StepId};
 use plumb_engine::nearest;
@@ -26,26 +27,20 @@ impl Branch {
 pub struct Stages<'g> {
     graph: &'g Graph,
     /// In the order of the graph.
-    stages: Vec<(&'g str, Vec<StepId>)>,
+    names: Vec<&'g str>,
+    /// The places of their steps.
+    places: BTreeMap<&'g str, Range<usize>>,
 }
 
 impl<'g> Stages<'g> {
-    /// The steps of one stage lie side by side.
+    /// Of this graph.
     pub fn of(graph: &'g Graph) -> Self {
-        let mut stages: Vec<(&str, Vec<StepId>)> = Vec::new();
-        for (index, step) in graph.steps.iter().enumerate() {
-            let stage = step.address.stage.as_str();
-            if stages.last().is_none_or(|(last, _)| *last != stage) {
-                stages.push((stage, Vec::new()));
-            }
-            stages.last_mut().expect("one was pushed").1.push(StepId(index));
-        }
-        Self { graph, stages }
+        Self { graph, names: graph.stages().map(|(stage, _)| stage).collect(), places: graph.stages().collect() }
     }
 
     /// Their names.
     pub fn names(&self) -> impl Iterator<Item = &'g str> {
-        self.stages.iter().map(|(stage, _)| *stage)
+        self.names.iter().copied()
     }
 
     /// Reads a branch; a wrong axis or label names the nearest, and so does a combination that no plan makes.
@@ -59,11 +54,12 @@ impl<'g> Stages<'g> {
             }
         }
         let branch = Branch { labels };
-        let made = |(stage, steps): &(&str, Vec<StepId>)| {
-            let sees = |axis: &String| self.step(steps[0]).address.branch.iter().any(|seen| seen.axis == *axis);
+        let made = |stage: &str| {
+            let seen = self.of_stage(stage).next().map_or(&[][..], |id| &self.step(id).address.branch);
+            let sees = |axis: &String| seen.iter().any(|seen| seen.axis == *axis);
             branch.labels.keys().all(sees) && !self.steps(stage, &branch).is_empty()
         };
-        if branch.labels.is_empty() || self.stages.iter().any(made) {
+        if branch.labels.is_empty() || self.names().any(made) {
             return Ok(branch);
         }
         let known: BTreeSet<String> =
@@ -105,14 +101,14 @@ impl<'g> Stages<'g> {
         self.graph.replicates.iter().any(|known| known == axis)
     }
 
-    fn of_stage(&self, stage: &str) -> &[StepId] {
-        self.stages.iter().find(|(name, _)| *name == stage).map_or(&[], |(_, steps)| steps)
+    fn of_stage(&self, stage: &str) -> impl Iterator<Item = StepId> + use<'g> {
+        self.places.get(stage).cloned().unwrap_or_default().map(StepId)
     }
 
     /// The steps of a branch in a stage, by their replicates' labels; empty for a stage that makes no such branch.
     pub fn steps(&self, stage: &str, branch: &Branch) -> BTreeMap<String, StepId> {
-        let place = |id: &StepId| Some((self.replicate(*id, branch)?, *id));
-        self.of_stage(stage).iter().filter_map(place).collect()
+        let place = |id: StepId| Some((self.replicate(id, branch)?, id));
+        self.of_stage(stage).filter_map(place).collect()
     }
 
     /// Which replicate of a branch a step is; `None` for a step of another branch.
@@ -132,13 +128,13 @@ impl<'g> Stages<'g> {
 
     /// The branches of a stage, replicates apart, in the order of the graph.
     pub fn branches(&self, stage: &str) -> Vec<Branch> {
-        let mut branches: Vec<Branch> = Vec::new();
+        let (mut branches, mut seen) = (Vec::new(), BTreeSet::new());
         for id in self.of_stage(stage) {
             let named =
-                self.step(*id).address.branch.iter().filter(|seen| !seen.baseline && !self.is_replicate(&seen.axis));
+                self.step(id).address.branch.iter().filter(|seen| !seen.baseline && !self.is_replicate(&seen.axis));
             let labels = named.map(|seen| (seen.axis.clone(), seen.label.clone())).collect();
             let branch = Branch { labels };
-            if !branches.contains(&branch) {
+            if seen.insert(branch.clone()) {
                 branches.push(branch);
             }
         }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use plumb_cache::{Artifact, Store};
+use plumb_cache::{ActionRecord, Artifact, Store};
 use plumb_engine::graph::{Graph, StepId};
 use plumb_engine::growth;
 use plumb_engine::plan::{self, Plan, PlanOptions};
@@ -13,7 +13,8 @@ use crate::trouble::Trouble;
 
 /// The results that are there.
 pub struct Results<'g> {
-    graph: &'g Graph,
+    /// The graph.
+    pub graph: &'g Graph,
     store: &'g Store,
     plan: Plan,
 }
@@ -23,6 +24,11 @@ impl<'g> Results<'g> {
     pub fn read(graph: &'g Graph, store: &'g Store) -> Result<Self, Trouble> {
         let plan = plan::plan(graph, store, &PlanOptions::default())?;
         Ok(Self { graph, store, plan })
+    }
+
+    /// The record of a step that has a result.
+    pub fn record(&self, id: StepId) -> Option<&ActionRecord> {
+        self.plan.record_of(id).map(|record| &**record)
     }
 
     /// Those of these steps that have metrics and no result.
