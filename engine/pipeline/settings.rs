@@ -18,13 +18,19 @@ const CAUSES: [(&str, RetryCause); 4] = [
 
 /// Reads `run = { … }`. Threads follow `cpu` unless they are given, GPUs follow `device`.
 pub fn read(item: Item<'_>, complaints: &mut Complaints) -> RunSettings {
+    let Some(mut fields) = Fields::of(item, "`run`", complaints) else { return RunSettings::default() };
+    let settings = take(&mut fields, complaints);
+    fields.finish("run", complaints);
+    settings
+}
+
+fn take(fields: &mut Fields<'_>, complaints: &mut Complaints) -> RunSettings {
     let mut settings = RunSettings::default();
-    let Some(mut fields) = Fields::of(item, "`run`", complaints) else { return settings };
-    if let Some(cpu) = count(&mut fields, "cpu", 1, complaints) {
+    if let Some(cpu) = count(fields, "cpu", 1, complaints) {
         settings.cpu = cpu;
         settings.manner.threads = cpu;
     }
-    if let Some(threads) = count(&mut fields, "threads", 1, complaints) {
+    if let Some(threads) = count(fields, "threads", 1, complaints) {
         settings.manner.threads = threads;
     }
     if let Some(name) = fields.text("device", complaints) {
@@ -34,7 +40,7 @@ pub fn read(item: Item<'_>, complaints: &mut Complaints) -> RunSettings {
     if let Some(item) = fields.take("gpu") {
         settings.gpu = gpus(&item, complaints).unwrap_or(settings.gpu);
     }
-    settings.gpu_share = count(&mut fields, "gpu_share", 1, complaints).unwrap_or(settings.gpu_share);
+    settings.gpu_share = count(fields, "gpu_share", 1, complaints).unwrap_or(settings.gpu_share);
     settings.mem = fields.take("mem").and_then(|item| amount(&item, "mem", complaints));
     settings.disk = fields.take("disk").and_then(|item| amount(&item, "disk", complaints));
     settings.time = fields.text("time", complaints).and_then(|text| time(&text, complaints));
@@ -45,7 +51,6 @@ pub fn read(item: Item<'_>, complaints: &mut Complaints) -> RunSettings {
         settings.secrets = items.into_iter().filter_map(|item| secret(item, complaints)).collect();
     }
     settings.sandbox = fields.take("sandbox").and_then(|item| sandbox(item, complaints));
-    fields.finish("run", complaints);
     settings
 }
 
@@ -218,6 +223,8 @@ fn seconds(text: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -231,16 +238,38 @@ mod tests {
         assert_eq!([seconds(""), seconds("h"), seconds("10"), seconds("0s"), seconds("5é")], [None; 5]);
     }
 
+    fn table(text: &str) -> Item<'_> {
+        let table = toml::de::DeTable::parse(text).unwrap();
+        toml::Spanned::new(table.span(), DeValue::Table(table.into_inner()))
+    }
+
     #[test]
-    fn every_key_that_is_documented_is_read() {
-        for key in crate::settings::KEYS {
-            let text = format!("{} = 1", key.name);
-            let table = toml::de::DeTable::parse(&text).unwrap();
-            let item = toml::Spanned::new(table.span(), DeValue::Table(table.into_inner()));
-            let mut complaints = Complaints::default();
-            read(item, &mut complaints);
-            let told: Vec<String> = complaints.all.iter().map(|one| format!("{one:?}")).collect();
-            assert!(!told.iter().any(|one| one.contains("unknown run key")), "{told:?}");
+    fn the_keys_that_are_read_are_those_that_are_documented() {
+        let mut complaints = Complaints::default();
+        let mut fields = Fields::of(table(""), "`run`", &mut complaints).unwrap();
+        take(&mut fields, &mut complaints);
+        assert_eq!(BTreeSet::from_iter(fields.taken), crate::settings::KEYS.iter().map(|key| key.name).collect());
+    }
+
+    #[test]
+    fn every_key_of_the_schema_is_read() {
+        let registry = crate::pipeline::fake_kinds::registry();
+        let schema = crate::schema::pipeline(&registry);
+        let run = &schema["definitions"]["run"]["properties"];
+        let names = |of: &serde_json::Value| -> BTreeSet<String> { of.as_object().unwrap().keys().cloned().collect() };
+        assert_eq!(names(run), crate::settings::KEYS.iter().map(|key| key.name.to_string()).collect());
+        let tables = [
+            ("retry = { KEY = 1 }", &run["retry"]["properties"]),
+            ("secrets = [{ KEY = 1 }]", &run["secrets"]["items"]["anyOf"][1]["properties"]),
+            ("sandbox = { KEY = 1 }", &run["sandbox"]["anyOf"][1]["properties"]),
+        ];
+        for (text, properties) in tables {
+            for name in names(properties).into_iter().chain(["unknown".to_string()]) {
+                let mut complaints = Complaints::default();
+                read(table(&text.replace("KEY", &name)), &mut complaints);
+                let told = format!("{:?}", complaints.all);
+                assert_eq!(told.contains(&format!("key `{name}`")), name == "unknown", "{text} {name}: {told}");
+            }
         }
     }
 }

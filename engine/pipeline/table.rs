@@ -64,7 +64,8 @@ pub struct Fields<'t> {
     /// Where the table stands.
     pub span: Range<usize>,
     entries: DeTable<'t>,
-    taken: Vec<&'static str>,
+    /// The names that were asked for.
+    pub taken: Vec<&'static str>,
 }
 
 impl<'t> Fields<'t> {

@@ -104,3 +104,54 @@ fn mistakes_are_invalid_by_the_schema() {
         assert!(wrong.is_empty(), "`{to}`: {wrong:?}");
     }
 }
+
+/// The fenced blocks of README in a language.
+fn readme(language: &str) -> Vec<String> {
+    let text = include_str!("../../README.md");
+    let blocks = text.split("\n```").skip(1).step_by(2);
+    let body = |block: &str| Some(block.strip_prefix(language)?.strip_prefix('\n')?.to_string() + "\n");
+    blocks.filter_map(body).collect()
+}
+
+#[test]
+fn the_pipeline_of_the_readme_is_valid_and_can_be_planned() {
+    let blocks = readme("toml");
+    let [pipeline] = &blocks[..] else { panic!("README shows one pipeline, not {}", blocks.len()) };
+    let scene = Scene::new(pipeline);
+    scene.write("helpsteer3.jsonl", "");
+    assert!(schema(&scene).is_valid(&read(pipeline)));
+    let plan = scene.plumb("plan p.toml --json").exits(0).json();
+    let steps: Vec<&str> = plan["steps"].as_array().unwrap().iter().filter_map(|one| one["step"].as_str()).collect();
+    assert_eq!(steps, ["pairs", "pairs@near=0.7", "words", "words@near=0.7"]);
+}
+
+#[test]
+fn the_commands_that_the_starter_names_run() {
+    let scene = Scene::new("schema = 1\n");
+    scene.plumb("init .").exits(0);
+    let starter = scene.read("starter.toml");
+    let named = starter.lines().filter_map(|line| line.strip_prefix("#   plumb "));
+    let lines: Vec<&str> = named.map(|line| line.split("   ").next().unwrap_or(line)).collect();
+    assert!(lines.len() >= 4, "{lines:?}");
+    for line in lines {
+        scene.plumb(line).exits(0);
+    }
+    assert!(starter.contains("plumb show --schema"), "the header says where the schema comes from");
+}
+
+#[test]
+fn commands_and_options_that_the_readme_names_are_there() {
+    let scene = Scene::new("");
+    let command = regex::Regex::new(r"`plumb ((?:cache )?[a-z]+)([^`]*)`").unwrap();
+    let option = regex::Regex::new(r"--[a-z-]+").unwrap();
+    let text = include_str!("../../README.md").replace('\n', " ");
+    let mut seen = 0;
+    for found in command.captures_iter(&text) {
+        let help = scene.plumb(&format!("{} --help", &found[1])).exits(0).stdout;
+        for option in option.find_iter(&found[2]) {
+            assert!(help.contains(option.as_str()), "`plumb {}` has no `{}`", &found[1], option.as_str());
+        }
+        seen += 1;
+    }
+    assert!(seen > 15, "README names {seen} commands");
+}

@@ -5,6 +5,7 @@
 mod depth;
 mod failures;
 mod house;
+mod lineage;
 mod plans;
 mod programs;
 mod together;
