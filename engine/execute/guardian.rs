@@ -1,10 +1,9 @@
-//! Ends the processes of running steps when the runner is killed with `kill -9`. The kernel's death signal reaches
+//! Ends the processes of running steps when the runner is killed with `kill -9`. The kernel's death signal would reach
 //! only the direct child; a launcher's own workers (and their GPUs) and daemons would live on. One small shell per run
 //! reads which groups live from a pipe; when the pipe closes, it ends those that are left, and what bears the run's
-//! mark in its environment.
+//! mark in its environment: a child, too, that was started and not told of yet.
 
 use std::io::Write;
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Mutex;
@@ -13,8 +12,8 @@ use rustix::process::Pid;
 
 use super::orphans::Mark;
 
-/// `+ ID` and `- ID` lines until the end of the runner; then what is left is killed, again and again while more is
-/// found: whoever is just being forked is not listed yet.
+/// `+ ID` and `- ID` lines until the end of the runner; then what is left is killed, again and again until twice nothing
+/// more is found: whoever is just being started bears no mark yet.
 const SCRIPT: &str = r#"
 live=
 while read -r what id; do
@@ -24,9 +23,14 @@ while read -r what id; do
     esac
 done
 for one in $live; do kill -9 "-$one"; done
-for round in 1 2 3 4 5 6 7 8; do
+none=0
+for round in 1 2 3 4 5 6 7 8 9; do
     marked=$(grep -lsz "^PLUMB_STEP=$1" /proc/[0-9]*/environ)
-    [ "$marked" ] || exit 0
+    if [ -z "$marked" ]; then
+        none=$((none + 1))
+        [ $none = 1 ] || exit 0
+        sleep 0.05 2> /dev/null || sleep 1
+    fi
     for one in $marked; do one=${one#/proc/}; kill -9 "${one%/environ}"; done
 done
 "#;
@@ -61,36 +65,23 @@ impl Guardian {
         }
     }
 
-    /// The pipe's end, for a child that announces itself before it starts anything.
-    pub(super) fn pipe(&self) -> Option<RawFd> {
-        Some(self.pipe.as_ref()?.lock().ok()?.as_raw_fd())
+    /// This group lives now.
+    pub(super) fn guard(&self, group: Pid) {
+        self.tell('+', group);
     }
 
     /// This group has ended; told before its number can be used again.
     pub(super) fn let_go(&self, group: Pid) {
+        self.tell('-', group);
+    }
+
+    fn tell(&self, what: char, group: Pid) {
         if let Some(Ok(mut pipe)) = self.pipe.as_ref().map(Mutex::lock)
-            && let Err(error) = pipe.write_all(format!("- {}\n", group.as_raw_nonzero()).as_bytes())
+            && let Err(error) = pipe.write_all(format!("{what} {}\n", group.as_raw_nonzero()).as_bytes())
         {
             tracing::debug!("the guardian of the steps' children is gone: {error}");
         }
     }
-}
-
-/// Between fork and exec: the child says that its group lives. Only a system call; no allocation, no lock. Short
-/// writes to a pipe are whole, whoever else writes.
-pub(super) fn announce(pipe: RawFd, group: Pid) {
-    let mut line = *b"+           \n";
-    let mut rest = group.as_raw_nonzero().get();
-    let mut place = line.len() - 2;
-    while rest > 0 && place > 1 {
-        line[place] = b'0' + u8::try_from(rest % 10).unwrap_or(0);
-        rest /= 10;
-        place -= 1;
-    }
-    // SAFETY: the runner keeps the pipe open while it has children to start.
-    let pipe = unsafe { BorrowedFd::borrow_raw(pipe) };
-    // A guardian that is gone guards nobody; the step runs all the same.
-    let _ = rustix::io::write(pipe, &line);
 }
 
 impl Drop for Guardian {

@@ -1,8 +1,7 @@
 //! The local machine as an executor: one child process in a process group of its own, followed until its end. The
-//! child dies with the runner even if that is killed (`PR_SET_PDEATHSIG`; its own children by the guardian), and takes
-//! its group and the daemons it left behind with it when it ends.
+//! child and its own children die with the runner even if that is killed (by the guardian; without one by
+//! `PR_SET_PDEATHSIG`, the child alone), and it takes its group and the daemons it left behind with it when it ends.
 
-use std::os::fd::RawFd;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -44,19 +43,13 @@ struct Shared {
 }
 
 impl Shared {
-    fn guardian_pipe(&self) -> Option<RawFd> {
+    fn guardian(&self) -> Option<&Guardian> {
         let start = || {
             orphans::adopt();
             self.kills.get_or_init(KernelKills::watch);
             Guardian::start(&self.mark)
         };
-        self.guardian.get_or_init(start).as_ref()?.pipe()
-    }
-
-    fn let_go(&self, child: Pid) {
-        if let Some(Some(guardian)) = self.guardian.get() {
-            guardian.let_go(child);
-        }
+        self.guardian.get_or_init(start).as_ref()
     }
 }
 
@@ -64,7 +57,8 @@ impl Executor for Local {
     fn run(&self, launch: &Launch, stop: &Stop, told: &mut dyn FnMut(StepEvent)) -> Ending {
         let watch = Stopwatch::start();
         let step = self.shared.mark.step();
-        let started = match spawn::spawn(launch, self.shared.guardian_pipe(), &step) {
+        let guardian = self.shared.guardian();
+        let started = match spawn::spawn(launch, guardian, &step) {
             Ok(started) => started,
             Err(why) => return Ending::without_a_process(How::NotStarted(why), watch.elapsed()),
         };
@@ -81,7 +75,7 @@ impl Executor for Local {
         }
         // Until it is reaped the child's number stands for its group, so what it left behind can be ended safely.
         signal(child, Signal::KILL);
-        self.shared.let_go(child);
+        guardian.into_iter().for_each(|guardian| guardian.let_go(child));
         orphans::end(&step);
         let exit = reap(child);
         said.into_iter().for_each(Said::close);

@@ -84,8 +84,8 @@ impl Scheduler<'_, '_, '_> {
             let outcome = task.perform(&store, executor.as_ref(), &stop, &mut told);
             drop(ended.send(Message::Ended(id, outcome)));
         };
-        let thread = std::thread::Builder::new().name("step".into()).spawn(body);
-        thread.map(|_| ()).map_err(EngineError::io("start a thread for", "step".as_ref()))
+        tokio::task::spawn_blocking(body);
+        Ok(())
     }
 
     fn task(&self, id: StepId, queued: &Queued, slots: &Held, claim: Claim) -> Task {
