@@ -143,8 +143,8 @@ impl Layout {
     }
 
     /// Names are hashed, as for stages.
-    pub(crate) fn lineage_index(&self, pipeline: &str) -> PathBuf {
-        self.base.join("index").join(format!("lineage-{}", Digest::of(pipeline.as_bytes()).short()))
+    pub(crate) fn memo(&self, name: &str) -> PathBuf {
+        self.base.join("index").join(format!("memo-{}", Digest::of(name.as_bytes()).short()))
     }
 
     /// Asked for several times a step: made in one piece.

@@ -45,6 +45,7 @@ mod layout;
 mod lineage;
 mod lock;
 mod materialise;
+mod memo;
 mod pack;
 mod pins;
 mod projects;

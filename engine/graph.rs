@@ -7,6 +7,8 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::canonical::Value;
 use crate::diagnostic::Diagnostic;
 use crate::growth::Growing;
@@ -15,16 +17,16 @@ use crate::source::{Include, Place};
 use crate::stage::{Class, Kind, Registry};
 
 /// Index of a step in [`Graph::steps`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct StepId(pub usize);
 
 /// Index of a source in [`Graph::sources`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SourceId(pub usize);
 
 /// `stage@axis=label,…`: the axes the stage sees, in the order of their declaration. Displayed without the
 /// axes that are at their baseline.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Address {
     /// Name of the stage.
     pub stage: String,
@@ -33,7 +35,7 @@ pub struct Address {
 }
 
 /// One axis's value in an address.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct AxisLabel {
     /// The axis.
     pub axis: String,
@@ -84,7 +86,7 @@ pub struct Source {
 }
 
 /// What an input refers to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reference {
     /// An output of another step.
     Step {
@@ -115,7 +117,7 @@ impl Reference {
 }
 
 /// One branch of a gather.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GatheredBranch {
     /// Stage it comes from.
     pub stage: String,
@@ -128,7 +130,7 @@ pub struct GatheredBranch {
 }
 
 /// One input of a step.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Input {
     /// One artifact.
     One(Reference),
@@ -144,7 +146,7 @@ pub enum Input {
 }
 
 /// One output of a step.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Output {
     /// The name that others refer to.
     pub name: String,
@@ -179,7 +181,7 @@ pub struct Step {
 }
 
 /// What a plan leaves out: the combinations that have one of the labels of every named axis.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Skip {
     /// The plan's name, where it has one.
     pub plan: Option<String>,
@@ -188,7 +190,7 @@ pub struct Skip {
 }
 
 /// What is copied out of the cache after a run: `[pipeline] publish`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Publication {
     /// Absolute destination.
     pub destination: PathBuf,

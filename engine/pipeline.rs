@@ -6,6 +6,7 @@ mod axes;
 mod document;
 mod expand;
 mod goals;
+mod kept;
 mod order;
 mod plans;
 mod reference;

@@ -77,7 +77,7 @@ pub enum RetryCause {
 }
 
 /// How many GPUs a step asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Gpus {
     /// This many. A step sees the GPUs that it was given and no others, so 0 hides them all.
     Exactly(usize),
@@ -103,7 +103,7 @@ impl Gpus {
 }
 
 /// A secret by name; its value is read when the step starts and kept nowhere.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Secret {
     /// The variable under which the step sees it.
     pub name: String,
@@ -112,7 +112,7 @@ pub struct Secret {
 }
 
 /// Where the value of a secret is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SecretPlace {
     /// In the runner's environment, under the secret's name.
     Environment,
@@ -121,14 +121,14 @@ pub enum SecretPlace {
 }
 
 /// A step under bubblewrap.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Sandbox {
     /// Folders and files that are mounted read-only beside the system's, such as a Python environment.
     pub mount: Vec<PathBuf>,
 }
 
 /// `run = { … }` after typing.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunSettings {
     /// CPU slots.
     pub cpu: usize,

@@ -1,6 +1,7 @@
 //! What every command needs: the kinds, the printer, the cache, and the pipeline as the command line asks for it.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use plumb_cache::{Store, StoreOptions};
@@ -32,11 +33,18 @@ pub struct Context {
 impl Context {
     /// Opens the cache.
     pub fn store(&self) -> Result<Store, Trouble> {
-        let path = match &self.place.cache {
-            Some(path) => path.clone(),
-            None => Store::default_path()?,
-        };
-        Ok(Store::open(&path, StoreOptions { paranoid: self.place.paranoid, durable: self.place.durable })?)
+        let options = StoreOptions { paranoid: self.place.paranoid, durable: self.place.durable };
+        Ok(Store::open(&self.store_path()?, options)?)
+    }
+
+    fn store_path(&self) -> Result<PathBuf, Trouble> {
+        Ok(self.place.cache.clone().map_or_else(Store::default_path, Ok)?)
+    }
+
+    /// The cache, where there is one: a look at a pipeline makes none, and what is wrong with one is told by whoever
+    /// needs it.
+    fn store_that_is_there(&self) -> Option<Store> {
+        self.store_path().ok().filter(|path| path.exists()).and_then(|_| self.store().ok())
     }
 
     /// Instantiates the pipeline with these steps as its goals; none means the pipeline's own.
@@ -74,7 +82,10 @@ impl Context {
     /// The graph of a selection. An axis that grows has the replicates that the results in the cache ask for.
     fn grown(&self, pipeline: &Pipeline, selection: &Selection) -> Result<Graph, Trouble> {
         let instantiate = |selection: &Selection| -> Result<Graph, Trouble> {
-            let mut graph = pipeline::load(&pipeline.file, &self.registry, selection)?;
+            let mut graph = match self.store_that_is_there() {
+                Some(store) => pipeline::load_kept(&pipeline.file, &self.registry, selection, &store)?,
+                None => pipeline::load(&pipeline.file, &self.registry, selection)?,
+            };
             if pipeline.variant.strict_code {
                 graph.count_code(&self.registry);
             }

@@ -32,7 +32,12 @@ pub(super) fn spawn(launch: &Launch, guardian: Option<&Guardian>, mark: &str) ->
     let log_failed = |error: std::io::Error| format!("open the log `{}`: {error}", launch.log.display());
     let log = File::options().create(true).append(true).open(&launch.log).map_err(log_failed)?;
     let mut command = Command::new(program(launch));
-    command.arg0(&launch.program).args(&launch.arguments).current_dir(&launch.folder).stdin(Stdio::null()).process_group(0);
+    command
+        .arg0(&launch.program)
+        .args(&launch.arguments)
+        .current_dir(&launch.folder)
+        .stdin(Stdio::null())
+        .process_group(0);
     surround(&mut command, launch, mark);
     let said = if launch.secrets.values().is_empty() {
         command.stderr(log.try_clone().map_err(log_failed)?).stdout(log);
