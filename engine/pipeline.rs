@@ -30,6 +30,7 @@ use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
 
+pub use kept::load_kept;
 pub use select::{matches, select};
 pub use settings::bytes;
 
