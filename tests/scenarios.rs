@@ -23,6 +23,7 @@ mod failures;
 mod growing;
 mod hub;
 mod keys;
+mod large;
 mod locks;
 mod reading;
 mod reruns;
