@@ -1,6 +1,8 @@
 //! Downstream evaluation: rules that score responses.
 
 pub mod checked;
+mod config;
+pub mod fewshot;
 pub mod gsm8k;
 pub mod ifeval;
 pub mod results;

@@ -171,4 +171,15 @@ pub struct Response {
     /// The text that the model was given; empty where whoever wrote the row did not say.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub prompt: String,
+    /// How it was drawn, under lm-eval's names; `null` where whoever wrote the row did not say.
+    #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
+    pub gen_kwargs: serde_json::Value,
+    /// Solved examples in the prompt.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub num_fewshot: usize,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }

@@ -37,6 +37,17 @@ pub enum Reference {
     Rejected,
 }
 
+/// In which order tasks stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Default)]
+#[serde(rename_all = "kebab-case")]
+pub enum Order {
+    /// By a hash of task and seed.
+    #[default]
+    Hash,
+    /// As in the file.
+    File,
+}
+
 /// Parameters of `data.tasks`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -49,9 +60,12 @@ pub struct Params {
     /// Tasks to pass over first: two stages with one seed take disjoint slices.
     #[serde(default)]
     pub skip: usize,
-    /// Names the order, which is by hash.
+    /// Names the order, where it is by hash.
     #[serde(default)]
     pub seed: u64,
+    /// `hash`, or `file` as the file has them, which is lm-evaluation-harness's.
+    #[serde(default)]
+    pub order: Order,
     /// Which answer of a pair is the reference: `chosen` or `rejected`.
     #[serde(default)]
     pub reference: Reference,
@@ -76,6 +90,7 @@ impl Declare for Tasks {
         OutputSpec::result("tasks", "tasks.jsonl", "tasks in the order of the seed"),
         OutputSpec::result("report", "report.json", "every count"),
     ];
+    const NEUTRAL: &'static [(&'static str, &'static str)] = &[("order", "\"hash\"")];
     type Params = Params;
 }
 
@@ -96,7 +111,9 @@ impl Stage for Tasks {
         let mut report = Report::default();
         let mut tasks = read(&params, io.input("raw")?, &mut report)?;
         let seed = params.seed.to_string();
-        tasks.sort_by_cached_key(|task| (hash::number(&["tasks", &seed, &task.id]), task.id.clone()));
+        if params.order == Order::Hash {
+            tasks.sort_by_cached_key(|task| (hash::number(&["tasks", &seed, &task.id]), task.id.clone()));
+        }
         let found = tasks.len();
         let most = params.max_tasks.unwrap_or(found);
         let tasks: Vec<Task> = tasks.into_iter().skip(params.skip).take(most).collect();
@@ -232,6 +249,18 @@ mod tests {
         assert_eq!(targets, ["2+2=4\n#### 4", "3+3=6\n#### 6"].into());
         assert!(tasks.iter().all(|task| task.conversations[0].content.ends_with("? Think.")));
         assert_eq!(report, json!({"rows": 2, "repeated": 0, "skipped": 0, "tasks": 2, "beyond": 0}));
+    }
+
+    #[test]
+    fn tasks_stand_in_the_order_of_the_file_where_asked_for() {
+        let row = |number: usize| format!("{{\"question\":\"{number}?\",\"answer\":\"#### {number}\"}}\n");
+        let text: String = (0..20).map(row).collect();
+        let order = |params: Value| -> Vec<String> {
+            tasks(params, &text).0.into_iter().map(|task| task.conversations[0].content.clone()).collect()
+        };
+        let file: Vec<String> = (0..20).map(|number| format!("{number}?")).collect();
+        assert_eq!(order(json!({"format": "gsm8k", "order": "file"})), file);
+        assert_ne!(order(json!({"format": "gsm8k"})), file);
     }
 
     #[test]

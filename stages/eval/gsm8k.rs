@@ -8,9 +8,16 @@ use regex::Regex;
 /// What a filter yields where it finds nothing.
 pub const INVALID: &str = "[invalid]";
 
-static STRICT: LazyLock<Regex> = LazyLock::new(|| compile(r"#### (-?[0-9.,]+)"));
-static FLEXIBLE: LazyLock<Regex> = LazyLock::new(|| compile(r"(-?[$0-9.,]{2,})|(-?[0-9]+)"));
-static IGNORED: LazyLock<[Regex; 4]> = LazyLock::new(|| [",", r"\$", r"(?s).*#### ", r"\.$"].map(compile));
+/// Of `strict-match`.
+pub const STRICT_PATTERN: &str = r"#### (-?[0-9.,]+)";
+/// Of `flexible-extract`.
+pub const FLEXIBLE_PATTERN: &str = r"(-?[$0-9.,]{2,})|(-?[0-9]+)";
+/// What `exact_match` takes out of both sides.
+pub const IGNORE: [&str; 4] = [",", r"\$", r"(?s).*#### ", r"\.$"];
+
+static STRICT: LazyLock<Regex> = LazyLock::new(|| compile(STRICT_PATTERN));
+static FLEXIBLE: LazyLock<Regex> = LazyLock::new(|| compile(FLEXIBLE_PATTERN));
+static IGNORED: LazyLock<[Regex; 4]> = LazyLock::new(|| IGNORE.map(compile));
 
 fn compile(pattern: &str) -> Regex {
     Regex::new(pattern).expect("a constant pattern, tested")

@@ -1,4 +1,6 @@
-//! The results document in lm-eval's shape, without what would differ from run to run (clocks, hosts, paths).
+//! The results document in lm-eval's shape, without what would differ from run to run or is no part of a result: `date`,
+//! `start_time`, `end_time` and `total_evaluation_time_seconds`, `pretty_env_info` and the versions of Python's packages.
+//! `git_hash` is there and `null`: the code is named by the kind's version, and the record of the step has the rest.
 
 use std::collections::BTreeMap;
 
@@ -18,12 +20,33 @@ pub struct Results {
     pub versions: BTreeMap<String, u32>,
     /// Task -> examples in the prompt.
     #[serde(rename = "n-shot")]
-    pub n_shot: BTreeMap<String, u32>,
+    pub n_shot: BTreeMap<String, usize>,
     /// Task -> metric -> whether more is better.
     pub higher_is_better: BTreeMap<String, BTreeMap<String, bool>>,
     /// Task -> documents there and documents scored.
     #[serde(rename = "n-samples")]
     pub n_samples: BTreeMap<String, BTreeMap<String, usize>>,
+    /// Of the whole evaluation.
+    pub config: Config,
+    /// Always `null`.
+    pub git_hash: Option<String>,
+    /// Task -> hash of its rows in `samples.jsonl`.
+    pub task_hashes: BTreeMap<String, String>,
+}
+
+/// What lm-eval says of a whole evaluation, as far as the responses tell it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Config {
+    /// The program that asked the model.
+    pub model: &'static str,
+    /// Errors are closed forms: nothing is resampled.
+    pub bootstrap_iters: u32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { model: "plumb", bootstrap_iters: 0 }
+    }
 }
 
 /// A mean and its standard error (with n - 1), lm-eval's two numbers; the error is not known for fewer than two.

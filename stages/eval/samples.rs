@@ -1,6 +1,5 @@
 //! The rows of `samples.jsonl` under lm-eval's names (what its `--log_samples` writes), one a response and filter.
-//! Beside them stand `decoding`, `sample`, `tokens` and `finished`, which lm-eval has no names for. Without
-//! `gen_kwargs` in `arguments`: how tokens are drawn is the generating step's matter, not in its rows.
+//! Beside them stand `decoding`, `sample`, `tokens` and `finished`, which lm-eval has no names for.
 
 use plumb_engine::stage::StageError;
 use serde_json::{Value, json};
@@ -18,7 +17,7 @@ pub(super) fn samples(index: usize, task: &Task, answers: &[(&Response, Checked)
     let target = target_text(task);
     let row = |response: &Response, measure: &Measure| {
         json!({
-            "arguments": {"gen_args_0": {"arg_0": response.prompt}},
+            "arguments": {"gen_args_0": arguments(response)},
             "decoding": response.decoding,
             "doc": doc,
             "doc_hash": doc_hash,
@@ -39,6 +38,20 @@ pub(super) fn samples(index: usize, task: &Task, answers: &[(&Response, Checked)
     let rows =
         answers.iter().flat_map(|(response, checked)| checked.measures.iter().map(move |one| row(response, one)));
     Ok(rows.collect())
+}
+
+fn arguments(response: &Response) -> Value {
+    let mut told = json!({"arg_0": response.prompt});
+    if !response.gen_kwargs.is_null() {
+        told["arg_1"] = response.gen_kwargs.clone();
+    }
+    told
+}
+
+/// lm-eval's hash of a task's rows.
+pub(super) fn task_hash<'a>(rows: impl Iterator<Item = &'a Value>) -> String {
+    let hashes = rows.flat_map(|row| ["doc_hash", "prompt_hash", "target_hash"].map(|name| row[name].as_str()));
+    sha256(&hashes.flatten().collect::<String>())
 }
 
 fn target_text(task: &Task) -> String {

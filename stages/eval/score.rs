@@ -10,11 +10,12 @@ use plumb_engine::io::Io;
 use plumb_engine::stage::{Declare, Determinism, InputSpec, OutputSpec, Stage, StageError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::Value;
 
 use super::checked::{Checked, Measure, check};
+use super::config::config;
 use super::results::{Results, mean_and_error};
-use super::samples::samples;
+use super::samples::{samples, task_hash};
 use crate::jsonl;
 use crate::rows::{Checker, Response, Task};
 use crate::stats::items::{ItemRow, Metrics};
@@ -30,7 +31,8 @@ pub struct Score;
 impl Declare for Score {
     const KIND: &'static str = "eval.score";
     // 2: samples carry lm-eval's arguments and hashes.
-    const VERSION: u32 = 2;
+    // 3: `gen_kwargs` among the arguments; results tell how each task was asked, and hash its rows.
+    const VERSION: u32 = 3;
     const ABOUT: &'static str = "score responses by rules: the miniature, GSM8K (lm-eval's filters), IFEval";
     const DETERMINISM: Determinism = Determinism::Exact;
     const INPUTS: &'static [InputSpec] = &[InputSpec::required("responses", "what `eval.generate` wrote")];
@@ -48,9 +50,10 @@ impl Stage for Score {
         let responses: Vec<Response> = jsonl::read(io.input("responses")?)?;
         let docs = docs(&responses)?;
         let rows = docs.iter().enumerate().map(|(index, doc)| samples(index, doc.task, &doc.answers));
-        jsonl::write(io.output("samples")?, rows.collect::<Result<Vec<_>, _>>()?.concat())?;
+        let rows = rows.collect::<Result<Vec<_>, _>>()?;
+        jsonl::write(io.output("samples")?, rows.iter().flatten())?;
         jsonl::write(io.output("items")?, docs.iter().map(item))?;
-        jsonl::write_json(io.output("results")?, &results(&docs))?;
+        jsonl::write_json(io.output("results")?, &results(&docs, &rows))?;
         jsonl::write_json(io.output("metrics")?, &metrics(&docs))
     }
 }
@@ -133,9 +136,13 @@ fn measure_names(doc: &Doc<'_>) -> Vec<(&'static str, &'static str)> {
     })
 }
 
-fn results(docs: &[Doc<'_>]) -> Results {
+// `rows` are the docs' samples.
+fn results(docs: &[Doc<'_>], rows: &[Vec<Value>]) -> Results {
     let mut results = Results::default();
-    for (task, of_task) in by_task(docs) {
+    for (task, rows) in by_task(docs.iter().zip(rows), |(doc, _)| doc) {
+        results.task_hashes.insert(task, task_hash(rows.iter().flat_map(|(_, rows)| *rows)));
+    }
+    for (task, of_task) in by_task(docs.iter(), |doc| doc) {
         for (metric, filter) in of_task.first().map_or_else(Vec::new, |doc| measure_names(doc)) {
             results.add(&task, metric, filter, &values_of(&of_task, metric, filter));
         }
@@ -147,20 +154,20 @@ fn results(docs: &[Doc<'_>]) -> Results {
         row.insert("sample_len".into(), of_task.len().into());
         let counts = [("effective".to_string(), of_task.len()), ("original".to_string(), of_task.len())];
         results.n_samples.insert(task.clone(), counts.into_iter().collect());
-        results.n_shot.insert(task.clone(), 0);
-        results.versions.insert(task.clone(), rules_version(of_task[0].task));
         results.group_subtasks.insert(task.clone(), Vec::new());
         let repeats = of_task.iter().map(|doc| doc.counted().count()).max().unwrap_or_default();
-        results
-            .configs
-            .insert(task.clone(), json!({ "checker": of_task[0].task.checker, "repeats": repeats, "task": task }));
+        let Some((response, checked)) = of_task.iter().find_map(|doc| doc.counted().next()) else { continue };
+        let version = rules_version(response.task.checker);
+        results.n_shot.insert(task.clone(), response.num_fewshot);
+        results.versions.insert(task.clone(), version);
+        results.configs.insert(task.clone(), config(&task, response, &checked.measures, repeats, version));
     }
     results
 }
 
 // The version of lm-eval's task whose rules are followed; the miniature's own are at 1.
-fn rules_version(task: &Task) -> u32 {
-    match task.checker {
+fn rules_version(checker: Option<Checker>) -> u32 {
+    match checker {
         Some(Checker::Gsm8k) => 3,
         Some(Checker::Ifeval) => 4,
         _ => 1,
@@ -183,14 +190,15 @@ fn values_of(docs: &[&Doc<'_>], metric: &str, filter: &str) -> Vec<f64> {
     values
 }
 
-fn by_task<'a, 'b>(docs: &'b [Doc<'a>]) -> BTreeMap<String, Vec<&'b Doc<'a>>> {
-    let mut tasks: BTreeMap<String, Vec<&Doc<'_>>> = BTreeMap::new();
-    for doc in docs {
-        let name = match doc.task.checker {
-            Some(Checker::Miniature) => format!("miniature_{}", doc.task.domain),
-            _ => doc.task.domain.clone(),
+fn by_task<'a, T>(docs: impl Iterator<Item = T>, doc: impl Fn(&T) -> &Doc<'a>) -> BTreeMap<String, Vec<T>> {
+    let mut tasks: BTreeMap<String, Vec<T>> = BTreeMap::new();
+    for one in docs {
+        let task = doc(&one).task;
+        let name = match task.checker {
+            Some(Checker::Miniature) => format!("miniature_{}", task.domain),
+            _ => task.domain.clone(),
         };
-        tasks.entry(name).or_default().push(doc);
+        tasks.entry(name).or_default().push(one);
     }
     tasks
 }

@@ -4,9 +4,11 @@ use plumb_engine::io::Io;
 use plumb_engine::stage::{Declare, Determinism, InputSpec, OutputSpec, Problem, StageError, Worker};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::{at_least_one, tokens};
 use crate::data::hash;
+use crate::eval::fewshot;
 use crate::jsonl;
 use crate::judging::template::{Template, task_prompt};
 use crate::model::{Backend, Completion, Dtype, Model, Request, Sampling};
@@ -36,6 +38,13 @@ pub struct Params {
     pub limit: Option<usize>,
     /// Names every draw.
     pub seed: u64,
+    /// GSM8K asked as lm-evaluation-harness does: its plain prompt with so many solved examples of `examples` before
+    /// it, and its ends of an answer. Left out, tasks are asked by the template.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub num_fewshot: Option<usize>,
+    /// Names the choice of examples, which is the harness's own where tasks and examples stand in their files' order
+    /// (`data.tasks` with `order = "file"`).
+    pub fewshot_seed: u64,
     /// Number format of the passes: `float32` or `bfloat16`.
     pub dtype: Dtype,
 }
@@ -52,6 +61,8 @@ impl Default for Params {
             max_completion_length: 512,
             limit: None,
             seed: 0,
+            num_fewshot: None,
+            fewshot_seed: 1234,
             dtype: Dtype::Float32,
         }
     }
@@ -63,11 +74,15 @@ pub struct EvalGenerate;
 impl Declare for EvalGenerate {
     const KIND: &'static str = "eval.generate";
     // 2: a response carries its prompt.
-    const VERSION: u32 = 2;
+    // 3: and how it was drawn.
+    const VERSION: u32 = 3;
     const ABOUT: &'static str = "let a policy answer tasks";
     const DETERMINISM: Determinism = Determinism::Seeded;
-    const INPUTS: &'static [InputSpec] =
-        &[InputSpec::required("model", "the model folder that answers"), InputSpec::required("tasks", "tasks")];
+    const INPUTS: &'static [InputSpec] = &[
+        InputSpec::required("model", "the model folder that answers"),
+        InputSpec::required("tasks", "tasks"),
+        InputSpec::optional("examples", "solved tasks to choose from for `num_fewshot`"),
+    ];
     const OUTPUTS: &'static [OutputSpec] = &[OutputSpec::result("responses", "responses.jsonl", "one row an answer")];
     const WORKER: Worker = TORCH;
     type Params = Params;
@@ -90,61 +105,90 @@ pub fn run(backend: &dyn Backend, params: &Params, io: &Io) -> Result<(), StageE
     let mut model = backend.load(io.input("model")?, params.dtype, io.manner())?;
     let tasks: Vec<Task> =
         jsonl::read(io.input("tasks")?)?.into_iter().take(params.limit.unwrap_or(usize::MAX)).collect();
-    let greedy = usize::from(params.greedy);
-    let first = answers(model.as_mut(), &tasks, greedy, 0.0, params, io)?;
-    let rest = answers(model.as_mut(), &tasks, params.samples, params.temperature, params, io)?;
-    let mut rows = Vec::new();
-    for (task, (greedy, sampled)) in tasks.iter().zip(first.iter().zip(&rest)) {
-        let prompt = task_prompt(params.template, task, model.chat_template())?;
-        rows.extend(responses(model.as_ref(), task, &prompt, greedy, "greedy")?);
-        rows.extend(responses(model.as_ref(), task, &prompt, sampled, "sampled")?);
-    }
-    jsonl::write(io.output("responses")?, &rows)
+    let asked = prompts(model.as_ref(), &tasks, params, io)?;
+    let greedy = Decoding { name: "greedy", samples: usize::from(params.greedy), temperature: 0.0 };
+    let sampled = Decoding { name: "sampled", samples: params.samples, temperature: params.temperature };
+    let asked: Vec<(&Task, &str)> = tasks.iter().zip(asked.iter().map(String::as_str)).collect();
+    let first = greedy.answers(model.as_mut(), &asked, params, io)?;
+    let rest = sampled.answers(model.as_mut(), &asked, params, io)?;
+    jsonl::write(io.output("responses")?, first.into_iter().zip(rest).flat_map(|(first, rest)| [first, rest]).flatten())
 }
 
-fn answers(
-    model: &mut dyn Model,
-    tasks: &[Task],
+fn prompts(model: &dyn Model, tasks: &[Task], params: &Params, io: &Io) -> Result<Vec<String>, StageError> {
+    let Some(count) = params.num_fewshot else {
+        return tasks.iter().map(|task| task_prompt(params.template, task, model.chat_template())).collect();
+    };
+    let examples: Vec<Task> = io.optional_input("examples").map_or(Ok(Vec::new()), jsonl::read)?;
+    fewshot::prompts(tasks, &examples, count, params.fewshot_seed)
+}
+
+/// One way of drawing answers.
+struct Decoding {
+    name: &'static str,
     samples: usize,
     temperature: f64,
-    params: &Params,
-    io: &Io,
-) -> Result<Vec<Vec<Completion>>, StageError> {
-    if samples == 0 {
-        return Ok(vec![Vec::new(); tasks.len()]);
-    }
-    let request = |task: &Task| {
-        let text = task_prompt(params.template, task, model.chat_template())?;
-        Ok(Request { prompt: tokens::encode(model, &text)?, samples, stream: hash::number(&[&task.id]) })
-    };
-    let requests = tasks.iter().map(request).collect::<Result<Vec<_>, StageError>>()?;
-    let sampling = Sampling {
-        temperature,
-        top_p: params.top_p,
-        top_k: params.top_k,
-        max_new_tokens: params.max_completion_length,
-        seed: params.seed,
-    };
-    model.generate(&requests, &sampling, &mut |drawn| io.progress(drawn, None, "tokens"))
 }
 
-fn responses(
-    model: &dyn Model,
-    task: &Task,
-    prompt: &str,
-    completions: &[Completion],
-    decoding: &str,
-) -> Result<Vec<Response>, StageError> {
-    let response = |(sample, completion): (usize, &Completion)| {
-        Ok(Response {
-            task: task.clone(),
-            sample,
-            decoding: decoding.into(),
-            text: tokens::decode(model, completion)?,
-            tokens: completion.tokens.len(),
-            finished: completion.finished,
-            prompt: prompt.to_string(),
-        })
-    };
-    completions.iter().enumerate().map(response).collect()
+impl Decoding {
+    // By task.
+    fn answers(
+        &self,
+        model: &mut dyn Model,
+        asked: &[(&Task, &str)],
+        params: &Params,
+        io: &Io,
+    ) -> Result<Vec<Vec<Response>>, StageError> {
+        if self.samples == 0 {
+            return Ok(vec![Vec::new(); asked.len()]);
+        }
+        let request = |(task, prompt): &(&Task, &str)| {
+            let (prompt, stream) = (tokens::encode(model, prompt)?, hash::number(&[&task.id]));
+            Ok(Request { prompt, samples: self.samples, stream })
+        };
+        let requests = asked.iter().map(request).collect::<Result<Vec<_>, StageError>>()?;
+        let sampling = Sampling {
+            temperature: self.temperature,
+            top_p: params.top_p,
+            top_k: params.top_k,
+            max_new_tokens: params.max_completion_length,
+            seed: params.seed,
+        };
+        let drawn = model.generate(&requests, &sampling, &mut |drawn| io.progress(drawn, None, "tokens"))?;
+        let gen_kwargs = self.gen_kwargs(params);
+        let responses = |(completions, (task, prompt)): (&Vec<Completion>, &(&Task, &str))| {
+            let response = |(sample, completion): (usize, &Completion)| {
+                let whole = tokens::decode(model, completion)?;
+                let cut = params.num_fewshot.and_then(|_| fewshot::cut(&whole)).map(str::to_string);
+                Ok(Response {
+                    task: (*task).clone(),
+                    sample,
+                    decoding: self.name.into(),
+                    finished: completion.finished || cut.is_some(),
+                    text: cut.unwrap_or(whole),
+                    tokens: completion.tokens.len(),
+                    prompt: (*prompt).to_string(),
+                    gen_kwargs: gen_kwargs.clone(),
+                    num_fewshot: params.num_fewshot.unwrap_or_default(),
+                })
+            };
+            completions.iter().enumerate().map(response).collect()
+        };
+        drawn.iter().zip(asked).map(responses).collect()
+    }
+
+    // As lm-eval writes them beside a prompt.
+    fn gen_kwargs(&self, params: &Params) -> Value {
+        let until: &[&str] = if params.num_fewshot.is_some() { &fewshot::UNTIL } else { &[] };
+        let mut told = json!({
+            "do_sample": self.temperature > 0.0,
+            "max_gen_toks": params.max_completion_length,
+            "temperature": self.temperature,
+            "until": until,
+        });
+        if self.temperature > 0.0 {
+            told["top_k"] = json!(params.top_k);
+            told["top_p"] = json!(params.top_p);
+        }
+        told
+    }
 }

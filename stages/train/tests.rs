@@ -11,7 +11,7 @@ use super::{generate, genrm, judge, rlhf, sft};
 use crate::jsonl;
 use crate::judging::template::Template;
 use crate::maths::reward::RewardKind;
-use crate::rows::{Demonstration, Judgment, Message, Order, Origin, Pair, Response, Side, Task};
+use crate::rows::{Checker, Demonstration, Judgment, Message, Order, Origin, Pair, Response, Side, Task};
 use table::{Bench, Table};
 
 fn pair(id: &str, label: Side, gold: Option<&str>) -> Pair {
@@ -246,6 +246,28 @@ fn answers_are_greedy_first_and_then_sampled() {
     let expected = [("one", "greedy", 0), ("one", "sampled", 0), ("one", "sampled", 1), ("two", "greedy", 0)];
     assert_eq!(told[..4], expected);
     assert_eq!((rows[0].text.as_str(), rows[0].tokens), ("red", 2));
+}
+
+#[test]
+fn few_shot_tasks_are_asked_as_the_harness_asks_and_say_so() {
+    let bench = Bench::new();
+    let solved = |id: &str| {
+        let checker = Some(Checker::Gsm8k);
+        Task { checker, target: "It is 2.\n#### 2".into(), domain: "gsm8k".into(), ..task(id) }
+    };
+    jsonl::write(&bench.path("tasks"), [solved("one")]).expect("writes");
+    jsonl::write(&bench.path("examples"), [solved("two"), solved("three")]).expect("writes");
+    let params = generate::Params { num_fewshot: Some(2), ..generate::Params::default() };
+    generate::run(&bench.backend, &params, &bench.io(&["model", "tasks", "examples"])).expect("runs");
+    let rows: Vec<Response> = jsonl::read(&bench.path("out-responses")).expect("rows");
+    let shot = "Question: red\nAnswer: It is 2.\n#### 2\n\n";
+    assert_eq!(rows[0].prompt, format!("{shot}{shot}Question: red\nAnswer:"));
+    assert_eq!((rows.len(), rows[0].num_fewshot), (1, 2));
+    let until = ["Question:", "</s>", "<|im_end|>"];
+    let expected = json!({"do_sample": false, "max_gen_toks": 512, "temperature": 0.0, "until": until});
+    assert_eq!(rows[0].gen_kwargs, expected);
+    let error = generate::run(&bench.backend, &params, &bench.io(&["model", "tasks"])).expect_err("has no examples");
+    assert_eq!(error.message, "`num_fewshot` is 2, but `examples` holds 0 tasks");
 }
 
 #[test]

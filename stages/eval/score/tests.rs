@@ -1,7 +1,8 @@
 //! Responses in, the four files out.
 
 use expect_test::expect;
-use serde_json::Value;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 use super::*;
 use crate::testing::Bench;
@@ -70,7 +71,7 @@ fn gsm8k_and_ifeval_are_reported_under_lm_evals_names() {
     let text = response(&gsm8k, "greedy", 0, "It is $18.") + &response(&ifeval, "greedy", 0, "no comma here");
     let input = bench.file("in.jsonl", &text);
     bench.run::<Score>(json!({}), &[("responses", &input)]).expect("a run");
-    expect![[r#"
+    expect![[r#####"
         {
           "results": {
             "gsm8k": {
@@ -103,12 +104,90 @@ fn gsm8k_and_ifeval_are_reported_under_lm_evals_names() {
           "configs": {
             "gsm8k": {
               "checker": "gsm8k",
+              "filter_list": [
+                {
+                  "filter": [
+                    {
+                      "function": "regex",
+                      "regex_pattern": "#### (-?[0-9.,]+)"
+                    },
+                    {
+                      "function": "take_first"
+                    }
+                  ],
+                  "name": "strict-match"
+                },
+                {
+                  "filter": [
+                    {
+                      "function": "regex",
+                      "group_select": -1,
+                      "regex_pattern": "(-?[$0-9.,]{2,})|(-?[0-9]+)"
+                    },
+                    {
+                      "function": "take_first"
+                    }
+                  ],
+                  "name": "flexible-extract"
+                }
+              ],
+              "generation_kwargs": null,
+              "metadata": {
+                "version": 3
+              },
+              "metric_list": [
+                {
+                  "aggregation": "mean",
+                  "higher_is_better": true,
+                  "ignore_case": true,
+                  "ignore_punctuation": false,
+                  "metric": "exact_match",
+                  "regexes_to_ignore": [
+                    ",",
+                    "\\$",
+                    "(?s).*#### ",
+                    "\\.$"
+                  ]
+                }
+              ],
+              "num_fewshot": 0,
+              "output_type": "generate_until",
               "repeats": 1,
+              "should_decontaminate": false,
               "task": "gsm8k"
             },
             "ifeval": {
               "checker": "ifeval",
+              "generation_kwargs": null,
+              "metadata": {
+                "version": 4
+              },
+              "metric_list": [
+                {
+                  "aggregation": "mean",
+                  "higher_is_better": true,
+                  "metric": "prompt_level_strict_acc"
+                },
+                {
+                  "aggregation": "mean",
+                  "higher_is_better": true,
+                  "metric": "inst_level_strict_acc"
+                },
+                {
+                  "aggregation": "mean",
+                  "higher_is_better": true,
+                  "metric": "prompt_level_loose_acc"
+                },
+                {
+                  "aggregation": "mean",
+                  "higher_is_better": true,
+                  "metric": "inst_level_loose_acc"
+                }
+              ],
+              "num_fewshot": 0,
+              "output_type": "generate_until",
               "repeats": 1,
+              "should_decontaminate": false,
               "task": "ifeval"
             }
           },
@@ -140,9 +219,18 @@ fn gsm8k_and_ifeval_are_reported_under_lm_evals_names() {
               "effective": 1,
               "original": 1
             }
+          },
+          "config": {
+            "model": "plumb",
+            "bootstrap_iters": 0
+          },
+          "git_hash": null,
+          "task_hashes": {
+            "gsm8k": "b1d2510338de6b9af5dad7963556b9c4278b10a74dbf464dd4227964df9c326b",
+            "ifeval": "8c910becb6a07c4f96b18aa964934fcbbe51c5f56974bef8249d771a1ab276f4"
           }
         }
-    "#]]
+    "#####]]
     .assert_eq(&bench.text("results.json"));
 }
 
@@ -162,6 +250,8 @@ fn a_sample_has_every_field_of_lm_evals() {
     let gsm8k = task("g", "gsm8k", "gsm8k", &json!("9 * 2 = 18\n#### 18"));
     let mut row: Value = serde_json::from_str(&response(&gsm8k, "greedy", 0, "#### 18")).expect("JSON");
     row["prompt"] = json!("Question: 2+2?\nAnswer:");
+    row["gen_kwargs"] = json!({"do_sample": false, "temperature": 0.0, "until": ["Question:"]});
+    row["num_fewshot"] = json!(5);
     let input = bench.file("in.jsonl", &format!("{row}\n"));
     bench.run::<Score>(json!({}), &[("responses", &input)]).expect("a run");
     let samples: Vec<Value> = bench.rows("samples.jsonl");
@@ -181,8 +271,21 @@ fn a_sample_has_every_field_of_lm_evals() {
     ];
     for sample in &samples {
         assert!(names.iter().all(|name| !sample[*name].is_null()), "{sample}");
-        assert_eq!(sample["arguments"], json!({"gen_args_0": {"arg_0": "Question: 2+2?\nAnswer:"}}));
+        let arguments = json!({"gen_args_0": {"arg_0": "Question: 2+2?\nAnswer:", "arg_1": row["gen_kwargs"]}});
+        assert_eq!(sample["arguments"], arguments);
     }
+    let results = bench.json("results.json");
+    assert_eq!(results["n-shot"], json!({"gsm8k": 5}));
+    let config = &results["configs"]["gsm8k"];
+    assert_eq!((&config["num_fewshot"], &config["fewshot_delimiter"]), (&json!(5), &json!("\n\n")));
+    assert_eq!(config["generation_kwargs"], row["gen_kwargs"]);
+    // As lm_eval 0.4.13 makes it: the rows' three hashes, one after another.
+    let hashes: String = samples
+        .iter()
+        .flat_map(|row| ["doc_hash", "prompt_hash", "target_hash"].map(|name| row[name].as_str().expect("a hash")))
+        .collect();
+    let digest: String = Sha256::digest(hashes).iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(results["task_hashes"], json!({"gsm8k": digest}));
     let filters: Vec<&Value> = samples.iter().map(|sample| &sample["filter"]).collect();
     assert_eq!(filters, ["strict-match", "flexible-extract"]);
 }
