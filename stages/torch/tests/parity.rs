@@ -249,3 +249,63 @@ fn bfloat16_stays_near_float32_and_learns() {
     let losses: Vec<f64> = (0..5).map(|_| model.sft_step(&sequences(), 0).expect("steps").loss).collect();
     assert!(losses[4] < losses[0], "{losses:?}");
 }
+
+/// GRPO's loss as its definition is written, token by token: loss, divergence, shares clipped below and above, and the
+/// ratio that is furthest from 1. The mean is over all counted tokens (`dapo`).
+fn written_out(rollouts: &[Rollout], logprobs: &[Vec<f32>], loss: &GrpoLoss) -> [f64; 5] {
+    let mut sums = [0.0; 5];
+    let mut tokens = 0.0;
+    for (rollout, now) in rollouts.iter().zip(logprobs).filter(|(rollout, _)| rollout.counted) {
+        for (place, now) in now.iter().enumerate() {
+            let (now, a) = (f64::from(*now), rollout.advantage);
+            let ratio = (now - f64::from(rollout.old_logprobs[place])).exp();
+            let low = ratio < 1.0 - loss.epsilon;
+            let high = ratio > 1.0 + loss.epsilon_high;
+            let clipped = if low {
+                1.0 - loss.epsilon
+            } else if high {
+                1.0 + loss.epsilon_high
+            } else {
+                ratio
+            };
+            let surrogate = if ratio * a < clipped * a { ratio * a } else { clipped * a };
+            let d = f64::from(rollout.ref_logprobs[place]) - now;
+            let k3 = d.exp() - d - 1.0;
+            tokens += 1.0;
+            sums[0] += loss.beta * k3 - surrogate;
+            sums[1] += k3;
+            sums[2] += f64::from(u8::from(low && a < 0.0));
+            sums[3] += f64::from(u8::from(high && a > 0.0));
+            sums[4] = f64::max(sums[4], (ratio - 1.0).abs());
+        }
+    }
+    [sums[0] / tokens, sums[1] / tokens, sums[2] / tokens, sums[3] / tokens, sums[4]]
+}
+
+#[test]
+fn later_updates_on_a_rollout_follow_the_formula_with_ratios_away_from_one() {
+    let mut model = open();
+    let loss = grpo(LossType::Dapo, 0.3);
+    model.prepare_training(&optimizer(), None).expect("prepares");
+    let drawn = model.log_probabilities(&groups(), loss.temperature).expect("scores");
+    let mut rollouts = rollouts();
+    for (rollout, drawn) in rollouts.iter_mut().zip(&drawn) {
+        (rollout.old_logprobs, rollout.ref_logprobs) = (drawn.clone(), drawn.clone());
+    }
+    let mut clipped = 0.0;
+    for update in 0..4 {
+        let now = model.log_probabilities(&groups(), loss.temperature).expect("scores");
+        let [expected, kl, low, high, furthest] = written_out(&rollouts, &now, &loss);
+        let report = model.grpo_step(&rollouts, &loss, 0).expect("steps");
+        let near = |found: f64, expected: f64| (found - expected).abs() < 1e-5 * (1.0 + expected.abs());
+        assert!(near(report.loss, expected), "update {update}: loss {} is not {expected}", report.loss);
+        assert!(near(report.kl, kl), "update {update}: divergence {} is not {kl}", report.kl);
+        assert!(
+            near(report.clip_low, low) && near(report.clip_high, high),
+            "update {update}: {report:?}, {low} {high}"
+        );
+        assert_eq!(furthest > 0.1, update > 0, "update {update}: the ratios are {furthest} from 1");
+        clipped += report.clip_low + report.clip_high;
+    }
+    assert!(clipped > 0.0, "some tokens left the range");
+}
