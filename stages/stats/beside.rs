@@ -45,7 +45,7 @@ pub enum Paired {
 pub struct Value {
     /// Mean over the seeds.
     pub mean: f64,
-    /// t over the seeds; Wilson's for a plain rate of one seed.
+    /// t over the seeds; of one seed with item rows Wilson's for a plain rate, else a bootstrap of the items.
     pub interval: Option<Interval>,
 }
 
@@ -118,10 +118,8 @@ fn by_items(metric: &Metric, of: &Side, against: &Side) -> Row {
 }
 
 fn of_items(metric: &Metric, arm: &Arm<Vec<ItemRow>>) -> Option<Value> {
-    let summary = Summary::of(metric, arm, LEVEL);
-    let values: Vec<f64> = summary.per_seed.values().flatten().copied().collect();
-    let interval = over_seeds(&values, LEVEL).map(|over| over.interval).or(summary.wilson);
-    summary.mean.map(|mean| Value { mean, interval })
+    let summary = Summary::of(metric, arm, BOOTSTRAP);
+    summary.mean.map(|mean| Value { mean, interval: summary.interval })
 }
 
 fn by_seeds(name: &str, of: &Side, against: &Side) -> Row {

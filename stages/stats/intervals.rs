@@ -1,10 +1,18 @@
 //! Closed-form intervals: Student's t over seeds, Wilson for a rate, and the difference that a design could have seen.
 //! Summaries in, ends out; the bootstrap is in `bootstrap.rs`.
+//!
+//! Quantiles and probabilities are kept to nine significant digits: what is after them depends on the machine's
+//! mathematical library, and results do not. Square roots, sums and quotients are exact everywhere.
 
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF as _, Normal, StudentsT};
 
 use super::bootstrap::Interval;
+
+/// A number that a special function gave, as far as every machine agrees on it.
+pub(super) fn settled(value: f64) -> f64 {
+    format!("{value:.8e}").parse().unwrap_or(value)
+}
 
 /// What the per-seed differences say together.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -26,12 +34,12 @@ pub fn over_seeds(values: &[f64], level: f64) -> Option<OverSeeds> {
     let mean = values.iter().sum::<f64>() / count;
     let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (count - 1.0);
     let error = (variance / count).sqrt();
-    let wide = student.inverse_cdf(0.5 + level / 2.0);
+    let wide = settled(student.inverse_cdf(0.5 + level / 2.0));
     Some(OverSeeds {
         mean,
         interval: Interval::around(mean, wide * error),
-        p: (error > 1e-12).then(|| 2.0 * student.cdf(-(mean / error).abs())),
-        smallest_detectable: (wide + student.inverse_cdf(0.8)) * error,
+        p: (error > 1e-12).then(|| settled(2.0 * student.cdf(-(mean / error).abs()))),
+        smallest_detectable: (wide + settled(student.inverse_cdf(0.8))) * error,
     })
 }
 
@@ -42,7 +50,7 @@ pub fn width_over_seeds(values: &[f64]) -> Option<f64> {
 
 /// Wilson's interval of a rate; `None` without trials.
 pub fn wilson(hits: f64, trials: f64, level: f64) -> Option<Interval> {
-    let z = Normal::standard().inverse_cdf(0.5 + level / 2.0);
+    let z = settled(Normal::standard().inverse_cdf(0.5 + level / 2.0));
     let rate = (trials > 0.0).then(|| hits / trials)?;
     let shrunk = (rate + z * z / (2.0 * trials)) / (1.0 + z * z / trials);
     let half = z / (1.0 + z * z / trials) * (rate * (1.0 - rate) / trials + z * z / (4.0 * trials * trials)).sqrt();
@@ -67,6 +75,16 @@ mod tests {
         close(width_over_seeds(&[1.0, 2.0, 3.0]).unwrap(), 2.0 * half, 1e-5);
         close(found.smallest_detectable, (4.302_653 + 1.060_660) / 3.0_f64.sqrt(), 1e-5);
         close(found.p.unwrap(), 0.074_180, 1e-5);
+    }
+
+    #[test]
+    fn nine_digits_of_a_special_function_are_kept() {
+        let kept = [100.0 / 7.0, -1.0 / 3e7, 0.0, 2.5, 1e300, f64::INFINITY].map(settled);
+        assert_eq!(kept, [14.285_714_3, -3.333_333_33e-8, 0.0, 2.5, 1e300, f64::INFINITY]);
+        assert_eq!(settled(0.3), settled(f64::from_bits(0.3_f64.to_bits() + 1)), "another library's last bit");
+        // The quantile of three seeds, whose ends are 2 ± that / √3.
+        let interval = over_seeds(&[1.0, 2.0, 3.0], 0.95).unwrap().interval;
+        assert_eq!(interval.high, 2.0 + 4.302_652_73 * (1.0_f64 / 3.0).sqrt());
     }
 
     #[test]

@@ -25,5 +25,12 @@ pub struct ItemRow {
     pub values: BTreeMap<String, Option<f64>>,
 }
 
+impl ItemRow {
+    /// The cluster, or the item itself where it names none.
+    pub fn cluster(&self) -> &str {
+        if self.cluster.is_empty() { &self.id } else { &self.cluster }
+    }
+}
+
 /// `metrics.json`: metric -> value; slices as `l_acc/stem`. A reader shows the names without a slash.
 pub type Metrics = BTreeMap<String, Option<f64>>;

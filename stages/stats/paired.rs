@@ -68,8 +68,7 @@ impl Pairing {
             .collect();
         let mut clusters: BTreeMap<&str, Sums> = BTreeMap::new();
         for (row, sums) in &known {
-            let cluster = if row.cluster.is_empty() { &row.id } else { &row.cluster };
-            clusters.entry(cluster).or_default().add(sums);
+            clusters.entry(row.cluster()).or_default().add(sums);
         }
         let overlap = Overlap {
             both: known.len(),

@@ -2,16 +2,18 @@
 
 use statrs::distribution::{Binomial, ChiSquared, ContinuousCDF as _, DiscreteCDF as _};
 
+use super::intervals::settled;
+
 /// McNemar's two-sided p from the two kinds of discordant items: exact below 25, with continuity correction above.
 /// Without discordant items there is nothing to tell apart: 1.
 pub fn mcnemar(only_first: u64, only_second: u64) -> f64 {
     let discordant = only_first + only_second;
     if discordant < 25 {
         let tail = Binomial::new(0.5, discordant).map_or(1.0, |coin| coin.cdf(only_first.min(only_second)));
-        return (2.0 * tail).min(1.0);
+        return settled(2.0 * tail).min(1.0);
     }
     let distance = (only_first.abs_diff(only_second) as f64 - 1.0).max(0.0);
-    ChiSquared::new(1.0).map_or(1.0, |chi| chi.sf(distance * distance / discordant as f64))
+    ChiSquared::new(1.0).map_or(1.0, |chi| settled(chi.sf(distance * distance / discordant as f64)))
 }
 
 /// Holm's adjusted p of each test of a family, in the order given.

@@ -348,10 +348,10 @@ with = { x = ["l_acc"], y = "l_acc" }
 
         ## score
 
-        | branch                  | metric | seeds |  mean | Wilson | items | coverage |
-        |-------------------------|-------:|------:|------:|-------:|------:|---------:|
-        | reward=label (baseline) |  l_acc |     3 | 0.833 |      – |     6 |    1.000 |
-        | reward=both             |  l_acc |     3 | 1.000 |      – |     6 |    1.000 |
+        | branch                  | metric | seeds |  mean |       interval |  over | items | coverage |
+        |-------------------------|-------:|------:|------:|---------------:|------:|------:|---------:|
+        | reward=label (baseline) |  l_acc |     3 | 0.833 | [0.116, 1.550] | seeds |     6 |    1.000 |
+        | reward=both             |  l_acc |     3 | 1.000 | [1.000, 1.000] | seeds |     6 |    1.000 |
 
         | difference              | metric |   mean |     t over seeds |        bootstrap | p (Holm) | smallest detectable | McNemar p |
         |-------------------------|-------:|-------:|-----------------:|-----------------:|---------:|--------------------:|----------:|

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::Params;
 use super::contrast::{Difference, pairs};
-use super::summary::Summary;
+use super::summary::{Over, Summary};
 use crate::stats::arms::{Adaptive, Arm, Group, adaptive_note};
 use crate::stats::items::{ItemRow, Metrics};
 use crate::stats::markdown::{Table, number, probability, range, signed};
@@ -54,7 +54,7 @@ impl Section {
         let rows = || arms.iter().flat_map(|arm| arm.seeds.values()).flatten();
         let metrics: Vec<&Metric> = metrics.iter().filter(|metric| rows().any(|row| metric.in_row(row))).collect();
         let pairs = pairs(&arms, params.contrast.as_ref());
-        let summaries = arms.iter().flat_map(|arm| metrics.iter().map(|m| Summary::of(m, arm, params.interval)));
+        let summaries = arms.iter().flat_map(|arm| metrics.iter().map(|m| Summary::of(m, arm, params.bootstrap())));
         let difference = |metric: &Metric, (of, against): &(&Arm<_>, &Arm<_>)| {
             let found = Difference::of(params.bootstrap(), metric, of, against);
             if params.contrast.is_some() { found.placed(of, against) } else { found }
@@ -156,12 +156,19 @@ fn domains(group: &Group<Vec<ItemRow>>) -> BTreeSet<String> {
 }
 
 fn branch_table(section: &Section) -> String {
-    let mut table = Table::new(["branch", "metric", "seeds", "mean", "Wilson", "items", "coverage"]);
+    let mut table = Table::new(["branch", "metric", "seeds", "mean", "interval", "over", "items", "coverage"]);
     for row in &section.branches {
-        let wilson = row.wilson.map_or("–".into(), |ends| format!("[{:.3}, {:.3}]", ends.low, ends.high));
+        let interval = row.interval.map_or("–".into(), |ends| format!("[{:.3}, {:.3}]", ends.low, ends.high));
+        let over = match row.over {
+            None => "–",
+            Some(Over::Seeds) => "seeds",
+            Some(Over::Rate) => "items (Wilson)",
+            Some(Over::Items) => "items (bootstrap)",
+        };
         let branch = if row.baseline { format!("{} (baseline)", row.branch) } else { row.branch.clone() };
         let counts = (row.per_seed.len().to_string(), row.items.to_string());
-        table.row([branch, row.metric.clone(), counts.0, number(row.mean), wilson, counts.1, number(row.coverage)]);
+        let (mean, coverage) = (number(row.mean), number(row.coverage));
+        table.row([branch, row.metric.clone(), counts.0, mean, interval, over.into(), counts.1, coverage]);
     }
     table.render()
 }

@@ -88,14 +88,14 @@ fn three_seeds_give_a_t_interval_and_a_two_level_bootstrap() {
 
             ## score-id
 
-            | branch                     |  metric | seeds |  mean | Wilson | items | coverage |
-            |----------------------------|--------:|------:|------:|-------:|------:|---------:|
-            | reward=label (baseline)    |   l_acc |     3 | 0.833 |      – |    30 |    1.000 |
-            | reward=label (baseline)    |  s_corr |     3 | 0.838 |      – |    30 |    1.000 |
-            | reward=label (baseline)    | f_score |     3 | 0.133 |      – |    30 |    1.000 |
-            | reward=label-and-rationale |   l_acc |     3 | 0.767 |      – |    30 |    1.000 |
-            | reward=label-and-rationale |  s_corr |     3 | 0.048 |      – |    30 |    0.967 |
-            | reward=label-and-rationale | f_score |     3 | 0.726 |      – |    30 |    0.967 |
+            | branch                     |  metric | seeds |  mean |        interval |  over | items | coverage |
+            |----------------------------|--------:|------:|------:|----------------:|------:|------:|---------:|
+            | reward=label (baseline)    |   l_acc |     3 | 0.833 |  [0.690, 0.977] | seeds |    30 |    1.000 |
+            | reward=label (baseline)    |  s_corr |     3 | 0.838 |  [0.648, 1.028] | seeds |    30 |    1.000 |
+            | reward=label (baseline)    | f_score |     3 | 0.133 | [-0.010, 0.277] | seeds |    30 |    1.000 |
+            | reward=label-and-rationale |   l_acc |     3 | 0.767 |  [0.623, 0.910] | seeds |    30 |    1.000 |
+            | reward=label-and-rationale |  s_corr |     3 | 0.048 | [-0.157, 0.253] | seeds |    30 |    0.967 |
+            | reward=label-and-rationale | f_score |     3 | 0.726 |  [0.454, 0.998] | seeds |    30 |    0.967 |
 
             | difference                             |  metric |   mean |     t over seeds |        bootstrap | p (Holm) | smallest detectable | McNemar p |
             |----------------------------------------|--------:|-------:|-----------------:|-----------------:|---------:|--------------------:|----------:|
@@ -112,8 +112,8 @@ fn three_seeds_give_a_t_interval_and_a_two_level_bootstrap() {
     expect![[r#"
         {
           "score-id:s_corr:reward=label-and-rationale minus label": -0.7784391534391535,
-          "score-id:s_corr:reward=label-and-rationale minus label/high": -0.5669961214798281,
-          "score-id:s_corr:reward=label-and-rationale minus label/low": -0.9898821853984788
+          "score-id:s_corr:reward=label-and-rationale minus label/high": -0.5669961214675163,
+          "score-id:s_corr:reward=label-and-rationale minus label/low": -0.9898821854107906
         }
     "#]]
     .assert_eq(&metrics);
@@ -134,10 +134,10 @@ fn one_seed_is_labelled_items_only_and_domains_are_a_family_of_their_own() {
 
             ## score-id
 
-            | branch                     |  metric | seeds |  mean |         Wilson | items | coverage |
-            |----------------------------|--------:|------:|------:|---------------:|------:|---------:|
-            | reward=label (baseline)    | f_score |     1 | 0.100 | [0.018, 0.404] |    10 |    1.000 |
-            | reward=label-and-rationale | f_score |     1 | 0.800 | [0.490, 0.943] |    10 |    1.000 |
+            | branch                     |  metric | seeds |  mean |       interval |           over | items | coverage |
+            |----------------------------|--------:|------:|------:|---------------:|---------------:|------:|---------:|
+            | reward=label (baseline)    | f_score |     1 | 0.100 | [0.018, 0.404] | items (Wilson) |    10 |    1.000 |
+            | reward=label-and-rationale | f_score |     1 | 0.800 | [0.490, 0.943] | items (Wilson) |    10 |    1.000 |
 
             | difference                             |  metric |   mean |         t over seeds |        bootstrap | p (Holm) | smallest detectable | McNemar p |
             |----------------------------------------|--------:|-------:|---------------------:|-----------------:|---------:|--------------------:|----------:|
@@ -145,10 +145,10 @@ fn one_seed_is_labelled_items_only_and_domains_are_a_family_of_their_own() {
 
             ## score-id/code
 
-            | branch                     |  metric | seeds |  mean |         Wilson | items | coverage |
-            |----------------------------|--------:|------:|------:|---------------:|------:|---------:|
-            | reward=label (baseline)    | f_score |     1 | 0.000 | [0.000, 0.434] |     5 |    1.000 |
-            | reward=label-and-rationale | f_score |     1 | 0.800 | [0.376, 0.964] |     5 |    1.000 |
+            | branch                     |  metric | seeds |  mean |       interval |           over | items | coverage |
+            |----------------------------|--------:|------:|------:|---------------:|---------------:|------:|---------:|
+            | reward=label (baseline)    | f_score |     1 | 0.000 | [0.000, 0.434] | items (Wilson) |     5 |    1.000 |
+            | reward=label-and-rationale | f_score |     1 | 0.800 | [0.376, 0.964] | items (Wilson) |     5 |    1.000 |
 
             | difference                             |  metric |   mean |         t over seeds |        bootstrap | p (Holm) | smallest detectable | McNemar p |
             |----------------------------------------|--------:|-------:|---------------------:|-----------------:|---------:|--------------------:|----------:|
@@ -156,16 +156,35 @@ fn one_seed_is_labelled_items_only_and_domains_are_a_family_of_their_own() {
 
             ## score-id/stem
 
-            | branch                     |  metric | seeds |  mean |         Wilson | items | coverage |
-            |----------------------------|--------:|------:|------:|---------------:|------:|---------:|
-            | reward=label (baseline)    | f_score |     1 | 0.200 | [0.036, 0.624] |     5 |    1.000 |
-            | reward=label-and-rationale | f_score |     1 | 0.800 | [0.376, 0.964] |     5 |    1.000 |
+            | branch                     |  metric | seeds |  mean |       interval |           over | items | coverage |
+            |----------------------------|--------:|------:|------:|---------------:|---------------:|------:|---------:|
+            | reward=label (baseline)    | f_score |     1 | 0.200 | [0.036, 0.624] | items (Wilson) |     5 |    1.000 |
+            | reward=label-and-rationale | f_score |     1 | 0.800 | [0.376, 0.964] | items (Wilson) |     5 |    1.000 |
 
             | difference                             |  metric |   mean |         t over seeds |        bootstrap | p (Holm) | smallest detectable | McNemar p |
             |----------------------------------------|--------:|-------:|---------------------:|-----------------:|---------:|--------------------:|----------:|
             | reward=label-and-rationale minus label | f_score | +0.600 | one seed: items only | [+0.200, +1.000] |        – |                   – |     0.250 |
         "#]],
     );
+}
+
+#[test]
+fn a_ratio_of_one_seed_is_bounded_by_a_bootstrap_of_its_clusters_on_every_slice() {
+    let one = [("label", "0", Some("scscsssscw")), ("label-and-rationale", "0", Some("ccccccccww"))];
+    let [_, comparison, _] = run(&one, serde_json::json!({ "metrics": ["s_corr"], "by_domain": true })).unwrap();
+    let comparison: serde_json::Value = serde_json::from_str(&comparison).unwrap();
+    let sections = comparison["sections"].as_array().unwrap();
+    assert_eq!(sections.len(), 3, "all, code, stem");
+    for section in sections {
+        let [spurious, grounded] = [0, 1].map(|at| &section["branches"][at]);
+        let number = |value: &serde_json::Value| value.as_f64().unwrap();
+        let (low, mean, high) = (&spurious["interval"]["low"], &spurious["mean"], &spurious["interval"]["high"]);
+        assert!(0.0 <= number(low) && number(low) < number(mean), "{spurious}");
+        assert!(number(mean) < number(high) && number(high) <= 1.0, "{spurious}");
+        assert_eq!(spurious["over"], "items");
+        // Nothing spurious in any cluster: no resample says otherwise.
+        assert_eq!(grounded["interval"], serde_json::json!({ "low": 0.0, "high": 0.0 }));
+    }
 }
 
 #[test]
@@ -183,10 +202,10 @@ fn failed_branches_and_lone_seeds_are_told() {
 
             ## score-id
 
-            | branch                     | metric | seeds |  mean |         Wilson | items | coverage |
-            |----------------------------|-------:|------:|------:|---------------:|------:|---------:|
-            | reward=label (baseline)    |  l_acc |     1 | 0.800 | [0.490, 0.943] |    10 |    1.000 |
-            | reward=label-and-rationale |  l_acc |     2 | 0.750 |              – |    20 |    1.000 |
+            | branch                     | metric | seeds |  mean |       interval |           over | items | coverage |
+            |----------------------------|-------:|------:|------:|---------------:|---------------:|------:|---------:|
+            | reward=label (baseline)    |  l_acc |     1 | 0.800 | [0.490, 0.943] | items (Wilson) |    10 |    1.000 |
+            | reward=label-and-rationale |  l_acc |     2 | 0.750 | [0.115, 1.385] |          seeds |    20 |    1.000 |
 
             | difference                             | metric |   mean |         t over seeds |        bootstrap | p (Holm) | smallest detectable | McNemar p |
             |----------------------------------------|-------:|-------:|---------------------:|-----------------:|---------:|--------------------:|----------:|
@@ -240,8 +259,8 @@ fn a_named_contrast_turns_the_difference_round() {
     expect![[r#"
         {
           "score-id:l_acc:reward=label minus label-and-rationale": 0.0666666666666667,
-          "score-id:l_acc:reward=label minus label-and-rationale/high": 0.3535101819832979,
-          "score-id:l_acc:reward=label minus label-and-rationale/low": -0.2201768486499645
+          "score-id:l_acc:reward=label minus label-and-rationale/high": 0.3535101820000001,
+          "score-id:l_acc:reward=label minus label-and-rationale/low": -0.2201768486666667
         }
     "#]]
     .assert_eq(&metrics);
