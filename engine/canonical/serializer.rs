@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
-use serde::ser::{self, Impossible, Serialize};
+use serde::ser::{self, Serialize};
 
 use super::{CanonicalError, Value};
 
@@ -35,6 +35,14 @@ fn tagged(variant: &str, value: Value) -> Value {
     Value::Map(BTreeMap::from([(variant.to_string(), value)]))
 }
 
+macro_rules! whole_numbers {
+    ($($serialize:ident: $number:ty),+) => {$(
+        fn $serialize(self, value: $number) -> Done {
+            Ok(Value::Int(value.into()))
+        }
+    )+};
+}
+
 impl ser::Serializer for ValueSerializer {
     type Ok = Value;
     type Error = CanonicalError;
@@ -49,33 +57,8 @@ impl ser::Serializer for ValueSerializer {
     fn serialize_bool(self, value: bool) -> Done {
         Ok(Value::Bool(value))
     }
-    fn serialize_i8(self, value: i8) -> Done {
-        Ok(Value::Int(value.into()))
-    }
-    fn serialize_i16(self, value: i16) -> Done {
-        Ok(Value::Int(value.into()))
-    }
-    fn serialize_i32(self, value: i32) -> Done {
-        Ok(Value::Int(value.into()))
-    }
-    fn serialize_i64(self, value: i64) -> Done {
-        Ok(Value::Int(value.into()))
-    }
-    fn serialize_i128(self, value: i128) -> Done {
-        Ok(Value::Int(value))
-    }
-    fn serialize_u8(self, value: u8) -> Done {
-        Ok(Value::Int(value.into()))
-    }
-    fn serialize_u16(self, value: u16) -> Done {
-        Ok(Value::Int(value.into()))
-    }
-    fn serialize_u32(self, value: u32) -> Done {
-        Ok(Value::Int(value.into()))
-    }
-    fn serialize_u64(self, value: u64) -> Done {
-        Ok(Value::Int(value.into()))
-    }
+    whole_numbers! { serialize_i8: i8, serialize_i16: i16, serialize_i32: i32, serialize_i64: i64, serialize_i128: i128 }
+    whole_numbers! { serialize_u8: u8, serialize_u16: u16, serialize_u32: u32, serialize_u64: u64 }
     fn serialize_u128(self, value: u128) -> Done {
         let whole = i128::try_from(value).map_err(|_| CanonicalError(format!("{value} is too large for a key")))?;
         Ok(Value::Int(whole))
@@ -181,48 +164,27 @@ impl Sequence {
     }
 }
 
-impl ser::SerializeSeq for Sequence {
-    type Ok = Value;
-    type Error = CanonicalError;
-    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), CanonicalError> {
-        self.push(value)
-    }
-    fn end(self) -> Done {
-        self.finish()
-    }
+/// Serde's four kinds of list are one to a key.
+macro_rules! lists {
+    ($($kind:ident: $element:ident),+) => {$(
+        impl ser::$kind for Sequence {
+            type Ok = Value;
+            type Error = CanonicalError;
+            fn $element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), CanonicalError> {
+                self.push(value)
+            }
+            fn end(self) -> Done {
+                self.finish()
+            }
+        }
+    )+};
 }
 
-impl ser::SerializeTuple for Sequence {
-    type Ok = Value;
-    type Error = CanonicalError;
-    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), CanonicalError> {
-        self.push(value)
-    }
-    fn end(self) -> Done {
-        self.finish()
-    }
-}
-
-impl ser::SerializeTupleStruct for Sequence {
-    type Ok = Value;
-    type Error = CanonicalError;
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), CanonicalError> {
-        self.push(value)
-    }
-    fn end(self) -> Done {
-        self.finish()
-    }
-}
-
-impl ser::SerializeTupleVariant for Sequence {
-    type Ok = Value;
-    type Error = CanonicalError;
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), CanonicalError> {
-        self.push(value)
-    }
-    fn end(self) -> Done {
-        self.finish()
-    }
+lists! {
+    SerializeSeq: serialize_element,
+    SerializeTuple: serialize_element,
+    SerializeTupleStruct: serialize_field,
+    SerializeTupleVariant: serialize_field
 }
 
 /// A map being built.
@@ -254,7 +216,7 @@ impl ser::SerializeMap for Entries {
     type Ok = Value;
     type Error = CanonicalError;
     fn serialize_key<T: Serialize + ?Sized>(&mut self, name: &T) -> Result<(), CanonicalError> {
-        self.name = Some(name.serialize(NameSerializer)?);
+        self.name = Some(self::name(name.serialize(ValueSerializer)?)?);
         Ok(())
     }
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), CanonicalError> {
@@ -266,148 +228,33 @@ impl ser::SerializeMap for Entries {
     }
 }
 
-impl ser::SerializeStruct for Entries {
-    type Ok = Value;
-    type Error = CanonicalError;
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), CanonicalError> {
-        self.insert(name.to_string(), value)
-    }
-    fn end(self) -> Done {
-        Ok(self.finish())
-    }
+macro_rules! structs {
+    ($($kind:ident),+) => {$(
+        impl ser::$kind for Entries {
+            type Ok = Value;
+            type Error = CanonicalError;
+            fn serialize_field<T: Serialize + ?Sized>(
+                &mut self,
+                name: &'static str,
+                value: &T,
+            ) -> Result<(), CanonicalError> {
+                self.insert(name.to_string(), value)
+            }
+            fn end(self) -> Done {
+                Ok(self.finish())
+            }
+        }
+    )+};
 }
 
-impl ser::SerializeStructVariant for Entries {
-    type Ok = Value;
-    type Error = CanonicalError;
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), CanonicalError> {
-        self.insert(name.to_string(), value)
-    }
-    fn end(self) -> Done {
-        Ok(self.finish())
-    }
-}
+structs! { SerializeStruct, SerializeStructVariant }
 
-/// Makes the name of a map's entry.
-struct NameSerializer;
-
-type Named = Result<String, CanonicalError>;
-
-fn no_name<T>() -> Result<T, CanonicalError> {
-    Err(CanonicalError("the names of a map must be text, whole numbers or booleans".into()))
-}
-
-impl ser::Serializer for NameSerializer {
-    type Ok = String;
-    type Error = CanonicalError;
-    type SerializeSeq = Impossible<String, CanonicalError>;
-    type SerializeTuple = Impossible<String, CanonicalError>;
-    type SerializeTupleStruct = Impossible<String, CanonicalError>;
-    type SerializeTupleVariant = Impossible<String, CanonicalError>;
-    type SerializeMap = Impossible<String, CanonicalError>;
-    type SerializeStruct = Impossible<String, CanonicalError>;
-    type SerializeStructVariant = Impossible<String, CanonicalError>;
-
-    fn serialize_bool(self, value: bool) -> Named {
-        Ok(value.to_string())
-    }
-    fn serialize_i8(self, value: i8) -> Named {
-        Ok(value.to_string())
-    }
-    fn serialize_i16(self, value: i16) -> Named {
-        Ok(value.to_string())
-    }
-    fn serialize_i32(self, value: i32) -> Named {
-        Ok(value.to_string())
-    }
-    fn serialize_i64(self, value: i64) -> Named {
-        Ok(value.to_string())
-    }
-    fn serialize_u8(self, value: u8) -> Named {
-        Ok(value.to_string())
-    }
-    fn serialize_u16(self, value: u16) -> Named {
-        Ok(value.to_string())
-    }
-    fn serialize_u32(self, value: u32) -> Named {
-        Ok(value.to_string())
-    }
-    fn serialize_u64(self, value: u64) -> Named {
-        Ok(value.to_string())
-    }
-    fn serialize_f32(self, _value: f32) -> Named {
-        no_name()
-    }
-    fn serialize_f64(self, _value: f64) -> Named {
-        no_name()
-    }
-    fn serialize_char(self, value: char) -> Named {
-        Ok(value.to_string())
-    }
-    fn serialize_str(self, value: &str) -> Named {
-        Ok(value.to_string())
-    }
-    fn serialize_bytes(self, _value: &[u8]) -> Named {
-        no_name()
-    }
-    fn serialize_none(self) -> Named {
-        no_name()
-    }
-    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Named {
-        value.serialize(self)
-    }
-    fn serialize_unit(self) -> Named {
-        no_name()
-    }
-    fn serialize_unit_struct(self, _name: &'static str) -> Named {
-        no_name()
-    }
-    fn serialize_unit_variant(self, _name: &'static str, _index: u32, variant: &'static str) -> Named {
-        Ok(variant.to_string())
-    }
-    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _name: &'static str, value: &T) -> Named {
-        value.serialize(self)
-    }
-    fn serialize_newtype_variant<T: Serialize + ?Sized>(
-        self,
-        _name: &'static str,
-        _index: u32,
-        _variant: &'static str,
-        _value: &T,
-    ) -> Named {
-        no_name()
-    }
-    fn serialize_seq(self, _length: Option<usize>) -> Result<Self::SerializeSeq, CanonicalError> {
-        no_name()
-    }
-    fn serialize_tuple(self, _length: usize) -> Result<Self::SerializeTuple, CanonicalError> {
-        no_name()
-    }
-    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Self::SerializeTupleStruct, CanonicalError> {
-        no_name()
-    }
-    fn serialize_tuple_variant(
-        self,
-        _name: &'static str,
-        _index: u32,
-        _variant: &'static str,
-        _length: usize,
-    ) -> Result<Self::SerializeTupleVariant, CanonicalError> {
-        no_name()
-    }
-    fn serialize_map(self, _length: Option<usize>) -> Result<Self::SerializeMap, CanonicalError> {
-        no_name()
-    }
-    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Self::SerializeStruct, CanonicalError> {
-        no_name()
-    }
-    fn serialize_struct_variant(
-        self,
-        _name: &'static str,
-        _index: u32,
-        _variant: &'static str,
-        _length: usize,
-    ) -> Result<Self::SerializeStructVariant, CanonicalError> {
-        no_name()
+/// The name of a map's entry.
+fn name(value: Value) -> Result<String, CanonicalError> {
+    match value {
+        Value::Text(name) => Ok(name),
+        Value::Int(number) => Ok(number.to_string()),
+        Value::Bool(truth) => Ok(truth.to_string()),
+        _ => Err(CanonicalError("the names of a map must be text, whole numbers or booleans".into())),
     }
 }
