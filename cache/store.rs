@@ -126,6 +126,11 @@ impl Store {
         Ok(folder)
     }
 
+    /// Where the state folders of all actions are.
+    pub fn states_folder(&self) -> PathBuf {
+        self.inner.layout.folder("state")
+    }
+
     /// Where the histories of runs are kept.
     pub fn runs_folder(&self) -> PathBuf {
         self.inner.layout.folder("runs")

@@ -23,6 +23,7 @@ mod sandbox;
 mod schedule;
 pub mod secrets;
 mod slots;
+mod space;
 mod spawn;
 pub mod stop;
 mod task;

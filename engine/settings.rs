@@ -39,7 +39,11 @@ pub const KEYS: [Key; 11] = [
         is: "\"64GiB\"",
         about: "memory that is kept for it. Ten times a second the memory of its processes is added up (shared pages once); a step that holds more is killed and has failed as `oom`",
     },
-    Key { name: "disk", is: "\"1TiB\"", about: "space on the cache's disk that is kept for it" },
+    Key {
+        name: "disk",
+        is: "\"1TiB\"",
+        about: "space on the cache's disk that is kept for it. Twice a second what lies in its outputs, working and state folders is added up; a step that fills more is killed and has failed",
+    },
     Key {
         name: "time",
         is: "\"1h30m\"",
@@ -138,7 +142,7 @@ pub struct RunSettings {
     pub gpu_share: usize,
     /// Memory in bytes: reserved, and the step is ended when it holds more.
     pub mem: Option<u64>,
-    /// Space on the cache's file system in bytes: reserved.
+    /// Space on the cache's file system in bytes: reserved, and the step is ended when it fills more.
     pub disk: Option<u64>,
     /// Wall-clock limit.
     pub time: Option<Duration>,

@@ -23,8 +23,14 @@ pub struct Launch {
     pub folder: PathBuf,
     /// Its environment.
     pub environment: Environment,
+    /// CPUs that are kept for it.
+    #[serde(default)]
+    pub cpu: usize,
     /// The GPUs it may use, as `CUDA_VISIBLE_DEVICES` names them; it sees no others.
     pub gpus: Vec<String>,
+    /// How many steps it bears on each of its GPUs, itself included.
+    #[serde(default)]
+    pub gpu_share: usize,
     /// What else stands in its environment, and never in what it says.
     #[serde(skip)]
     pub secrets: Secrets,
@@ -36,6 +42,12 @@ pub struct Launch {
     pub time: Option<Duration>,
     /// How many bytes of memory it and its descendants may hold.
     pub mem: Option<u64>,
+    /// How many bytes it may fill in the folders that it writes to.
+    #[serde(default)]
+    pub disk: Option<u64>,
+    /// Those folders.
+    #[serde(default)]
+    pub writes: Vec<PathBuf>,
 }
 
 /// What a program sees of the runner's environment.
@@ -59,6 +71,11 @@ pub enum How {
     /// It held more memory than it may and was killed.
     TooBig {
         /// How much it held.
+        held: u64,
+    },
+    /// It filled more disk than it may and was killed.
+    Overfull {
+        /// How much it filled.
         held: u64,
     },
     /// The user stopped it.

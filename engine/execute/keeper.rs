@@ -45,6 +45,14 @@ pub(super) fn folder(state: &Path) -> PathBuf {
     state.with_extension("kept")
 }
 
+/// The kept steps of a cache, running or ended, by the names of their actions.
+pub(super) fn all(states: &Path) -> Vec<(String, KeptStep)> {
+    let paths = fs::read_dir(states).into_iter().flatten().flatten().map(|entry| entry.path());
+    let kept = paths.filter(|path| path.extension().is_some_and(|extension| extension == "kept"));
+    let named = |path: PathBuf| Some((path.file_stem()?.to_str()?.to_owned(), KeptStep::look(&path)?));
+    kept.filter_map(named).collect()
+}
+
 /// A step that is kept, or was until it ended.
 pub(super) struct KeptStep {
     folder: PathBuf,
@@ -59,12 +67,18 @@ impl KeptStep {
         if !folder.exists() {
             return Ok(None);
         }
-        let launch = fs::read(folder.join(LAUNCH)).ok().and_then(|text| serde_json::from_slice(&text).ok());
-        if let Some(launch) = launch.filter(|_| is_alive(folder) || folder.join(ENDING).exists()) {
-            return Ok(Some(Self { folder: folder.to_owned(), launch, child: None }));
+        if let Some(step) = Self::look(folder) {
+            return Ok(Some(step));
         }
         fs::remove_dir_all(folder).map_err(EngineError::io("clear away", folder))?;
         Ok(None)
+    }
+
+    /// The same without clearing anything away.
+    fn look(folder: &Path) -> Option<Self> {
+        let launch = serde_json::from_slice(&fs::read(folder.join(LAUNCH)).ok()?).ok()?;
+        let there = is_alive(folder) || folder.join(ENDING).exists();
+        there.then(|| Self { folder: folder.to_owned(), launch, child: None })
     }
 
     /// Starts a keeper for a launch whose folder is laid out.
@@ -94,6 +108,11 @@ impl KeptStep {
             }
             pause(None, Duration::from_millis(2));
         }
+    }
+
+    /// Whether it has not ended.
+    pub(super) fn goes_on(&self) -> bool {
+        is_alive(&self.folder)
     }
 
     /// What was launched.

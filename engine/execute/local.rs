@@ -15,6 +15,7 @@ use super::memory::{self, KernelKills};
 use super::orphans::{self, Mark};
 use super::reap::{Exit, Waiter, reap};
 use super::said::Said;
+use super::space::Space;
 use super::spawn::{self, Started};
 use super::stop::{Stop, Urgency};
 use crate::clock::Stopwatch;
@@ -66,7 +67,8 @@ impl Executor for Local {
         let mut events = Follower::new(&launch.events, &redactor);
         let Started { child, mut said } = started;
         let waiter = Waiter::new(child);
-        let mut limits = Limits { launch, child, end: None, asked: None };
+        let space = Space::new(&launch.writes, launch.disk);
+        let mut limits = Limits { launch, child, mark: &step, space, end: None, asked: None };
         while !waiter.has_ended_within(TICK, said.as_ref()) {
             said.iter_mut().for_each(Said::pump);
             events.read(told);
@@ -104,6 +106,9 @@ impl Local {
 struct Limits<'a> {
     launch: &'a Launch,
     child: Pid,
+    /// Of its processes.
+    mark: &'a str,
+    space: Space<'a>,
     /// Why it was asked to end.
     end: Option<How>,
     /// When.
@@ -118,8 +123,8 @@ impl Limits<'_> {
             self.end = self.exceeded(urgency, now);
         }
         let Some(end) = &self.end else { return };
-        // Who holds too much memory is not asked: it would hold more meanwhile.
-        let at_once = urgency == Urgency::Now || matches!(end, How::TooBig { .. });
+        // Who holds too much is not asked: it would hold more meanwhile.
+        let at_once = urgency == Urgency::Now || matches!(end, How::TooBig { .. } | How::Overfull { .. });
         match self.asked {
             None if !at_once => {
                 self.asked = Some(now);
@@ -130,14 +135,20 @@ impl Limits<'_> {
         }
     }
 
-    fn exceeded(&self, urgency: Urgency, now: Duration) -> Option<How> {
+    fn exceeded(&mut self, urgency: Urgency, now: Duration) -> Option<How> {
         if urgency > Urgency::GoOn {
             return Some(How::Stopped);
         }
         if self.launch.time.is_some_and(|limit| now > limit) {
             return Some(How::TimedOut);
         }
-        memory::above(self.child, self.launch.mem?).map(|held| How::TooBig { held })
+        if let Some(held) = self.space.exceeded(now) {
+            return Some(How::Overfull { held });
+        }
+        let limit = self.launch.mem?;
+        // Daemons are no descendants of the child any more.
+        let roots = std::iter::once(self.child).chain(orphans::of(self.mark));
+        memory::above(roots, limit).map(|held| How::TooBig { held })
     }
 }
 

@@ -10,10 +10,10 @@ use rustix::process::Pid;
 
 use super::machine::control_groups;
 
-/// Whether a process and its descendants hold more than this; then how much. Shared pages are counted once: the
+/// Whether these processes and their descendants hold more than this; then how much. Shared pages are counted once: the
 /// cheap sum, which counts them often, only says when the exact one (which walks every page) is worth asking for.
-pub(super) fn above(root: Pid, limit: u64) -> Option<u64> {
-    let tree = descendants(root);
+pub(super) fn above(roots: impl Iterator<Item = Pid>, limit: u64) -> Option<u64> {
+    let tree = descendants(roots);
     let resident: u64 = tree.iter().filter_map(|process| resident(process)).sum();
     if resident <= limit {
         return None;
@@ -22,10 +22,10 @@ pub(super) fn above(root: Pid, limit: u64) -> Option<u64> {
     (held > limit).then_some(held)
 }
 
-/// The folders in `/proc` of a process and its descendants.
-fn descendants(root: Pid) -> Vec<PathBuf> {
+/// The folders in `/proc` of processes and their descendants.
+fn descendants(roots: impl Iterator<Item = Pid>) -> Vec<PathBuf> {
     let folder = |pid: &str| Path::new("/proc").join(pid);
-    let mut tree = vec![folder(&root.as_raw_nonzero().to_string())];
+    let mut tree: Vec<PathBuf> = roots.map(|root| folder(&root.as_raw_nonzero().to_string())).collect();
     let mut next = 0;
     while next < tree.len() {
         let children = children(&tree[next]);
@@ -134,8 +134,8 @@ mod tests {
     #[test]
     fn this_process_holds_more_than_a_page_and_less_than_everything() {
         let own = rustix::process::getpid();
-        assert!(above(own, 4096).is_some_and(|held| held > 4096));
-        assert_eq!(above(own, u64::MAX), None);
+        assert!(above([own].into_iter(), 4096).is_some_and(|held| held > 4096));
+        assert_eq!(above([own].into_iter(), u64::MAX), None);
     }
 
     #[test]

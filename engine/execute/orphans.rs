@@ -55,11 +55,16 @@ pub(super) fn adopt() {}
 /// However many generations of daemons there are: killing one orphans its children, which are ours next.
 const GENERATIONS: usize = 64;
 
+/// The orphans that a step has left so far.
+pub(super) fn of(mark: &str) -> Vec<Pid> {
+    let wanted = format!("{MARK}={mark}");
+    adopted().into_iter().filter(|pid| is_marked(*pid, &wanted)).collect()
+}
+
 /// Ends the orphans that a step has left.
 pub(super) fn end(mark: &str) {
-    let wanted = format!("{MARK}={mark}");
     for _ in 0..GENERATIONS {
-        let ours: Vec<Pid> = adopted().into_iter().filter(|pid| is_marked(*pid, &wanted)).collect();
+        let ours = of(mark);
         if ours.is_empty() {
             return;
         }

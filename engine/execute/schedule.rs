@@ -12,6 +12,7 @@
 
 mod board;
 mod ending;
+mod inherited;
 mod prepare;
 mod queue;
 mod rank;
@@ -20,11 +21,13 @@ mod start;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use plumb_cache::{ActionRecord, Realisation, RecipeKey, Store};
 use tokio::sync::mpsc;
 
 use self::board::{Board, Phase};
+use self::inherited::Inherited;
 use self::queue::{Queue, Queued};
 use super::Teller;
 use super::executor::Executor;
@@ -92,6 +95,7 @@ pub(super) struct Scheduler<'a, 't, 's> {
     queue: Queue,
     running: BTreeMap<StepId, Running>,
     slots: Slots,
+    inherited: Inherited,
     /// The failed step after which nothing new starts.
     halted_by: Option<StepId>,
     /// What ends the run as soon as no child is left.
@@ -102,7 +106,7 @@ pub(super) struct Scheduler<'a, 't, 's> {
 }
 
 impl<'a, 't, 's> Scheduler<'a, 't, 's> {
-    pub(super) fn new(round: Round<'a>, plan: &Plan, slots: Slots, teller: &'t mut Teller<'s>) -> Self {
+    pub(super) fn new(round: Round<'a>, plan: &Plan, mut slots: Slots, teller: &'t mut Teller<'s>) -> Self {
         let (send, receive) = mpsc::unbounded_channel();
         let hits = plan.steps.iter().filter_map(|step| match &step.state {
             State::Hit { record } => Some((step.id, record.clone())),
@@ -117,6 +121,7 @@ impl<'a, 't, 's> Scheduler<'a, 't, 's> {
             board: Board::new(plan),
             queue: Queue::new(ranks(&round, plan)),
             running: BTreeMap::new(),
+            inherited: Inherited::find(round.store, &mut slots),
             slots,
             halted_by: None,
             broken: None,
@@ -144,7 +149,7 @@ impl<'a, 't, 's> Scheduler<'a, 't, 's> {
                 break;
             }
             self.teller.flush();
-            let wake = self.queue.wake(self.watch.elapsed()).filter(|_| self.may_start());
+            let wake = self.wake().filter(|_| self.may_start());
             tokio::select! {
                 Some(message) = self.receive.recv() => self.take(message),
                 _ = stopping.changed() => {}
@@ -156,6 +161,12 @@ impl<'a, 't, 's> Scheduler<'a, 't, 's> {
         }
         self.skip_the_rest();
         Ok(self.report)
+    }
+
+    /// How long until something may have changed that no message tells.
+    fn wake(&self) -> Option<Duration> {
+        let inherited = (self.inherited.holds() && !self.queue.is_empty()).then_some(inherited::TICK);
+        self.queue.wake(self.watch.elapsed()).into_iter().chain(inherited).min()
     }
 
     fn may_start(&self) -> bool {

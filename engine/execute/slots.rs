@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use super::executor::Launch;
 use super::machine::Machine;
 use crate::settings::{Gpus, RunSettings};
 
@@ -52,6 +53,27 @@ impl Slots {
         }
         (self.cpus, self.mem, self.disk) = (self.cpus - run.cpu, self.mem - mem, self.disk - disk);
         Some(Held { cpus: run.cpu, gpus, share: run.gpu_share, mem, disk })
+    }
+
+    /// Books what a step that runs already has, CPUs apart, be it more than is free. GPUs that are not ours to give out
+    /// do not count.
+    pub fn book(&mut self, launch: &Launch) -> Held {
+        let place = |name: &String| self.machine.gpus.iter().position(|one| one == name);
+        let gpus: Vec<usize> = launch.gpus.iter().filter_map(place).collect();
+        let share = launch.gpu_share.max(1);
+        for gpu in &gpus {
+            self.gpus[*gpu].push(share);
+        }
+        let (mem, disk) = (launch.mem.unwrap_or(0).min(self.mem), launch.disk.unwrap_or(0).min(self.disk));
+        (self.mem, self.disk) = (self.mem - mem, self.disk - disk);
+        Held { cpus: 0, gpus, share, mem, disk }
+    }
+
+    /// Books CPUs beside what a step holds already, as far as there are any.
+    pub fn book_cpus(&mut self, held: Held, cpus: usize) -> Held {
+        let more = cpus.min(self.cpus);
+        self.cpus -= more;
+        Held { cpus: held.cpus + more, ..held }
     }
 
     /// The fullest that bear one step more: sharers crowd together, so that whole GPUs stay free.

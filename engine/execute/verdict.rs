@@ -77,6 +77,11 @@ impl Verdict<'_> {
                 let error = StageError::new(format!("the step held {held} of memory, more than its {limit}"));
                 Failure::new(error.hint("raise `run.mem`"), RetryCause::Oom)
             }
+            How::Overfull { held } => {
+                let (held, limit) = (bytes(*held), bytes(self.task.run.disk.unwrap_or(0)));
+                let error = StageError::new(format!("the step filled {held} of disk, more than its {limit}"));
+                Failure::new(error.hint("raise `run.disk`"), RetryCause::Failed)
+            }
             How::Stopped => Failure::new(StageError::new("stopped"), RetryCause::Failed).by_the_user(),
             How::Lost => Failure::new(
                 StageError::new("what followed the step was killed, and the step with it"),

@@ -24,7 +24,7 @@ impl Scheduler<'_, '_, '_> {
         let before = self.past.nearest_but(self.round.graph.step(id), "")?.map(|record| record.result_digest());
         self.board.put(id, Phase::Queued);
         let not_before = std::time::Duration::ZERO;
-        let queued = Queued { draft, why, before, attempt: 1, holder: None, not_before, passed_by: 0 };
+        let queued = Queued { draft, why, before, attempt: 1, holder: None, not_before, passed_by: 0, told: false };
         self.queue.put(id, queued);
         Ok(())
     }

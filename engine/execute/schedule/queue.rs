@@ -31,6 +31,8 @@ pub(super) struct Queued {
     pub(super) not_before: Duration,
     /// How many of lower rank started while it found no room.
     pub(super) passed_by: u32,
+    /// Whether it was told that it waits for a detached step.
+    pub(super) told: bool,
 }
 
 /// A place in the order: the highest rank first, then the graph's order.
@@ -67,6 +69,10 @@ impl Queue {
         self.order.remove(&self.place(id));
         self.timed.remove(&id);
         self.steps.remove(&id)
+    }
+
+    pub(super) fn get(&mut self, id: StepId) -> Option<&mut Queued> {
+        self.steps.get_mut(&id)
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -17,12 +17,18 @@ impl Scheduler<'_, '_, '_> {
     /// Starts what can start. What finds no room is passed by, but not for ever.
     pub(super) fn start_what_can(&mut self) -> Result<(), EngineError> {
         let now = self.watch.elapsed();
+        self.inherited.settle(now, &mut self.slots);
         let (mut at, mut blocked) = (None, Vec::new());
-        while self.may_start() && !self.slots.none_left() {
+        while self.may_start() && !(self.slots.none_left() && self.inherited.is_empty()) {
             at = self.queue.next(at, now);
             let Some((_, id)) = at else { break };
+            if self.attach(id)? {
+                continue;
+            }
             let Some(slots) = self.slots.take(&self.round.graph.step(id).run) else {
-                if self.queue.is_out_of_patience(id) {
+                self.tell_of_the_holder(id);
+                // To let nothing else start makes room only where what is in the way is ours.
+                if !self.inherited.holds() && self.queue.is_out_of_patience(id) {
                     break;
                 }
                 blocked.push(id);
@@ -37,6 +43,33 @@ impl Scheduler<'_, '_, '_> {
             }
         }
         Ok(())
+    }
+
+    /// Attaches to the step that an earlier run has left running; says whether there is one.
+    fn attach(&mut self, id: StepId) -> Result<bool, EngineError> {
+        let Some(action) = self.queue.get(id).map(|queued| queued.draft.action) else { return Ok(false) };
+        let Some(booked) = self.inherited.take(&action) else { return Ok(false) };
+        match self.claim(id)? {
+            Some(claim) => {
+                let slots = booked.attach(&mut self.slots);
+                self.start(id, slots, claim)?;
+            }
+            None => self.inherited.put_back(&action, booked),
+        }
+        Ok(true)
+    }
+
+    /// Where nothing of this run will make room, it is said who is in the way.
+    fn tell_of_the_holder(&mut self, id: StepId) {
+        if !self.running.is_empty() {
+            return;
+        }
+        let Some(holder) = self.inherited.holder() else { return };
+        if let Some(queued) = self.queue.get(id).filter(|queued| !queued.told) {
+            queued.told = true;
+            let step = queued.draft.step.clone();
+            self.teller.tell(&Event::Waiting { step, holder });
+        }
     }
 
     /// Claims a step's action. `None`: another runner holds it, or has just made it.
