@@ -218,6 +218,7 @@ pub async fn run(
     };
     let kept = Kept::start(store, graph, recorder.as_ref().map(Recorder::id))?;
     kept.list(&plan)?;
+    index_anew(store, &plan)?;
     drop(hold);
     let mut teller = Teller { sink: &mut sink, recorder, why: BTreeMap::new(), skipped: BTreeSet::new() };
     let mut summary = Summary {
@@ -260,6 +261,7 @@ pub async fn run(
         let hold = store.hold()?;
         plan = plan::plan_with(graph, store, &planning, plan.facts.clone())?;
         kept.list(&plan)?;
+        index_anew(store, &plan)?;
         drop(hold);
         machine = refuse::fit(graph, &plan, &options.limits, store.root())?;
         teller.why = reasons(&plan);
@@ -293,6 +295,22 @@ fn fetch_sources(graph: &Graph, store: &Store, plan: &Plan, tell: Tell<'_>) -> R
     });
     let missing: BTreeSet<SourceId> = missing.collect();
     missing.into_iter().try_for_each(|id| Sources { graph, store, tell }.fetch(id))
+}
+
+/// Hits that only their inputs' bytes led to are published under this recipe too: the next plan finds them at once, and
+/// needs nothing of what came before them.
+fn index_anew(store: &Store, plan: &Plan) -> Result<(), EngineError> {
+    if !store.writable() {
+        return Ok(());
+    }
+    for record in plan.by_action.iter().filter_map(|id| plan.record_of(*id)) {
+        match store.publish(record) {
+            // Its bytes are gone, and nobody needed them.
+            Err(error) if error.is_miss() => {}
+            published => drop(published?),
+        }
+    }
+    Ok(())
 }
 
 fn tell_plan(graph: &Graph, plan: &Plan, teller: &mut Teller<'_>) {

@@ -84,6 +84,8 @@ pub struct Plan {
     pub facts: Arc<Facts>,
     /// The realisations that the hits of this plan use.
     pub chosen: BTreeMap<RecipeKey, Realisation>,
+    /// The hits that no recipe led to, but what their inputs hold: made under another recipe.
+    pub by_action: Vec<StepId>,
 }
 
 /// Plans a graph against a store.

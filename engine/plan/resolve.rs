@@ -42,7 +42,7 @@ pub(super) fn resolve(
     resolver.look_at_the_rest(&mut draft)?;
     resolver.lineages.keep();
     let steps = resolver.tell(&draft)?;
-    Ok(Plan { steps, chosen: draft.chosen, facts })
+    Ok(Plan { steps, chosen: draft.chosen, by_action: draft.by_action, facts })
 }
 
 /// What a pass found for a step.
@@ -58,6 +58,7 @@ struct Draft {
     steps: Vec<Option<Found>>,
     needed: Vec<bool>,
     chosen: BTreeMap<RecipeKey, Realisation>,
+    by_action: Vec<StepId>,
 }
 
 struct Resolver<'a> {
@@ -83,7 +84,8 @@ impl Resolver<'_> {
             let (needed, picked) = self.look_down()?;
             let Agreement { chosen, records, refused } = self.lineages.agree(&self.options.chosen, &picked)?;
             if refused.is_empty() {
-                let mut draft = Draft { steps: vec![None; self.graph.steps.len()], needed, chosen };
+                let mut draft =
+                    Draft { steps: vec![None; self.graph.steps.len()], needed, chosen, by_action: Vec::new() };
                 for (id, record) in records {
                     draft.steps[id.0] = Some(Found::Hit { record });
                 }
@@ -168,6 +170,7 @@ impl Resolver<'_> {
                 let found = self.resolve_one(StepId(index), draft)?;
                 if let Found::Hit { record } = &found {
                     draft.chosen.insert(self.facts.recipe(StepId(index)), record.realisation());
+                    draft.by_action.push(StepId(index));
                 }
                 draft.steps[index] = Some(found);
             }
