@@ -12,6 +12,7 @@ mod crowd;
 mod disk;
 mod folder;
 mod kills;
+mod mounts;
 mod outputs;
 
 use std::collections::BTreeMap;

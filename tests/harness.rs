@@ -21,6 +21,8 @@ pub struct Scene {
     told: Mutex<Vec<String>>,
     /// Variables of every command.
     variables: Mutex<Vec<(String, String)>>,
+    /// What starts every command, with its own arguments.
+    starter: Mutex<Vec<String>>,
 }
 
 /// What one command did.
@@ -41,7 +43,7 @@ impl Scene {
     /// A folder with this pipeline as `p.toml`.
     pub fn new(pipeline: &str) -> Self {
         let root = tempfile::Builder::new().prefix("plumb-scene-").tempdir().unwrap();
-        let scene = Self { root, told: Mutex::default(), variables: Mutex::default() };
+        let scene = Self { root, told: Mutex::default(), variables: Mutex::default(), starter: Mutex::default() };
         fs::create_dir(scene.path("home")).unwrap();
         scene.write("p.toml", pipeline);
         scene
@@ -122,11 +124,23 @@ impl Scene {
         self.variables.lock().unwrap().push((name.into(), value.into()));
     }
 
+    /// Has every later command started by another program.
+    pub fn start_through<'a>(&self, starter: impl Iterator<Item = &'a str>) {
+        *self.starter.lock().unwrap() = starter.map(String::from).collect();
+    }
+
     /// The command `plumb …`, ready to be changed and started.
     pub fn command(&self, line: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_plumb"));
+        self.other(&format!("{} {line}", env!("CARGO_BIN_EXE_plumb")))
+    }
+
+    /// A command of the system, in the same surroundings.
+    pub fn other(&self, line: &str) -> Command {
+        let starter = self.starter.lock().unwrap();
+        let mut words = starter.iter().map(String::as_str).chain(line.split_whitespace());
+        let mut command = Command::new(words.next().unwrap());
         command
-            .args(line.split_whitespace())
+            .args(words)
             .current_dir(self.root())
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
