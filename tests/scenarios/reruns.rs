@@ -1,5 +1,8 @@
 //! What a change re-runs, and what it does not.
 
+use std::fs;
+use std::path::{Path, PathBuf};
+
 use expect_test::expect;
 
 use crate::harness::Scene;
@@ -255,4 +258,27 @@ fn a_step_asked_for_afresh_runs_again_and_its_new_result_is_used() {
     assert_ne!(scene.result("count.number"), before);
     scene.plumb("run p.toml").exits(0);
     assert_eq!(scene.executed(), "");
+}
+
+#[test]
+fn a_hit_that_only_its_inputs_led_to_is_found_by_its_recipe_from_then_on() {
+    let scene = chain_that_ran();
+    let recipes = || files(&scene.path("cache/v1/recipes"));
+    let first = recipes();
+    // Another recipe of `prep` with the same bytes, made by a run that asks for nothing else.
+    scene.edit("sort {in:raw} >", "sort -s {in:raw} >");
+    scene.plumb("run p.toml prep").exits(0);
+    assert_eq!(scene.executed(), "prep");
+    let with_prep = recipes();
+    scene.plumb("run p.toml").exits(0);
+    assert_eq!(scene.executed(), "", "the plan finds the rest by what `prep` made");
+    assert_eq!(recipes().len(), with_prep.len() + 2, "`count` and `report` are listed under their new recipes");
+    with_prep.iter().filter(|path| !first.contains(path)).for_each(|path| fs::remove_file(path).unwrap());
+    scene.plumb("run p.toml").exits(0);
+    assert_eq!(scene.executed(), "", "the goal is found at once, and nothing that came before it is asked for");
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    paths.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }

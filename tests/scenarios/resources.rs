@@ -134,6 +134,29 @@ fn a_step_that_holds_more_memory_than_it_may_is_ended_as_oom() {
     assert_eq!(scene.executed(), "one one");
 }
 
+#[test]
+fn a_daemon_counts_against_the_memory_of_its_step() {
+    let hold = "setsid -f python3 -c 'import time; x = bytearray(200 << 20); time.sleep(600)'; cat $HOME/gate";
+    let scene = one(hold, "{ mem = \"64MiB\" }");
+    scene.fifo("home/gate");
+    let ended = scene.plumb("run p.toml").exits(1);
+    assert!(ended.stderr.contains("the step held [SIZE] of memory, more than its [SIZE]"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_step_that_fills_more_disk_than_it_may_is_ended() {
+    // What it takes away again counts as long as it is there; what it only reads does not count.
+    for place in ["$1", "$PLUMB_STATE/half", "scratch"] {
+        let scene = one(&format!("head -c 30000000 /dev/urandom > {place}; cat $HOME/gate"), "{ disk = \"16MiB\" }");
+        scene.fifo("home/gate");
+        let ended = scene.plumb("run p.toml").exits(1);
+        assert!(ended.stderr.contains("the step filled [SIZE] of disk, more than its [SIZE]"), "{}", ended.stderr);
+        assert!(ended.stderr.contains("hint: raise `run.disk`"), "{}", ended.stderr);
+    }
+    let scene = one("head -c 30000000 /dev/urandom > $1", "{ disk = \"64MiB\" }");
+    scene.plumb("run p.toml").exits(0);
+}
+
 fn retried(scene: &Scene) -> Vec<(String, u64)> {
     let told = scene.plumb("run p.toml --json").json_lines();
     let again = told.iter().filter(|event| event["what"] == "retried");

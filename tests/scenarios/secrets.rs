@@ -112,3 +112,77 @@ fn a_secret_is_a_name_and_never_a_value() {
     let told = scene.plumb("plan p.toml").exits(2);
     assert!(told.stderr.contains("this is no name of an environment variable"), "{}", told.stderr);
 }
+
+/// A worker of the house as a script: it keeps what it was told, says its secret on every channel, and makes a model.
+const WORKER: &str = r#"#!/bin/sh
+cp $2/step.json $HOME/step.json
+echo "the key is $API_KEY"
+echo "{\"event\":\"log\",\"message\":\"with $API_KEY\"}" >> $2/events.jsonl
+[ -e $HOME/fail ] && echo "{\"ok\":false,\"error\":\"$API_KEY refused\",\"hint\":\"renew $API_KEY\",\"environment\":{}}" > $2/exit.json && exit 1
+mkdir -p $2/outputs/model && echo weights > $2/outputs/model/weights
+echo "{\"ok\":true,\"error\":null,\"hint\":null,\"environment\":{\"device\":\"$API_KEY\"}}" > $2/exit.json
+"#;
+
+fn worked_by_the_house() -> Scene {
+    let scene = Scene::new(
+        "schema = 1\n[source.text]\npath = \"raw.txt\"\n[stage.base]\nuses = \"model.init\"\n\
+         inputs.corpus = \"source.text\"\nrun.secrets = [\"API_KEY\"]\n",
+    );
+    scene.write("raw.txt", "{\"text\": \"a\"}\n");
+    scene.write("worker", WORKER);
+    fs::set_permissions(scene.path("worker"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    scene.export("PLUMB_TORCH", scene.path("worker").to_str().unwrap());
+    scene
+}
+
+#[test]
+fn a_secret_of_a_stage_of_the_house_is_in_no_record_no_request_and_no_log() {
+    let scene = worked_by_the_house();
+    let told = run(&scene, "run p.toml --json").exits(0);
+    let request = scene.read("home/step.json");
+    assert!(request.contains("API_KEY") && !request.contains(KEY), "{request}");
+    assert!(told.raw.contains("with [API_KEY]") && !told.raw.contains(KEY), "{}", told.raw);
+    assert_eq!(scene.plumb("log p.toml base").exits(0).stdout, "the key is [API_KEY]\n");
+    assert_eq!(holding(&scene.path("cache"), KEY), Vec::<String>::new());
+    assert_eq!(holding(&scene.path("cache/v1/actions"), "[API_KEY]").len(), 1, "what the worker said of its device");
+    // No part of the key: another value runs nothing.
+    let output = scene.command("run p.toml --json").env("API_KEY", "another").output().unwrap();
+    let again = scene.ended("run p.toml --json", output).exits(0).json_lines();
+    assert!(again.iter().all(|event| event["what"] != "started"));
+}
+
+#[test]
+fn a_failing_stage_of_the_house_shows_no_secret_either() {
+    let scene = worked_by_the_house();
+    scene.write("home/fail", "");
+    let failed = run(&scene, "run p.toml").exits(1);
+    assert!(
+        failed.stderr.contains("[API_KEY] refused") && failed.stderr.contains("renew [API_KEY]"),
+        "{}",
+        failed.stderr
+    );
+    assert!(!failed.stderr.contains(KEY));
+    assert_eq!(holding(&scene.path("cache"), KEY), Vec::<String>::new());
+}
+
+#[test]
+fn a_secret_of_a_detached_step_is_in_no_file_while_it_runs_nor_afterwards() {
+    let scene = scene();
+    scene.write("tell.sh", &SCRIPT.replace("echo ${#", "echo > $HOME/ready; cat $HOME/gate; echo ${#"));
+    let (ready, gate) = (scene.fifo("home/ready"), scene.fifo("home/gate"));
+    run(&scene, "run p.toml --detach").exits(0);
+    fs::read_to_string(ready).unwrap();
+    for secret in [KEY, TOKEN] {
+        // What the step itself wrote to its own events is its own; what plumb wrote about it holds no secret.
+        let held = holding(&scene.path("cache"), secret);
+        assert!(held.iter().all(|path| path.ends_with(".kept/events.jsonl")), "{held:?}");
+    }
+    fs::write(gate, "").unwrap();
+    run(&scene, "run p.toml").exits(0);
+    assert_eq!(scene.result("tell.text"), format!("{} {} none\n", KEY.len(), TOKEN.len()));
+    for secret in [KEY, TOKEN] {
+        assert_eq!(holding(&scene.path("cache"), secret), Vec::<String>::new());
+    }
+    assert!(scene.plumb("log p.toml tell").exits(0).stdout.contains("the key is [API_KEY]"));
+    assert_eq!(scene.executed(), "tell");
+}
