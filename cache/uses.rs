@@ -87,6 +87,19 @@ impl Store {
         lists.iter().try_for_each(|uses| uses.add([action]))
     }
 
+    /// Whether a run has not ended: it holds the lock of its list.
+    pub fn run_goes_on(&self, run: &str) -> bool {
+        let path = self.runs_folder().join(run).join("uses");
+        path.exists() && is_live(&path)
+    }
+
+    /// The runs of a pipeline file whose lists are there.
+    pub fn runs_of(&self, file: &Path) -> Result<Vec<String>, CacheError> {
+        let project = project_name(file);
+        let used = self.all_used()?.into_iter().filter(|used| used.project == project);
+        Ok(used.map(|used| used.run).collect())
+    }
+
     /// The lists of all runs, latest first.
     pub(crate) fn all_used(&self) -> Result<Vec<Used>, CacheError> {
         let mut all = Vec::new();

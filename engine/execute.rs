@@ -5,6 +5,7 @@ mod bound;
 pub mod child;
 pub mod executor;
 mod follow;
+pub mod going;
 mod guardian;
 pub mod keeper;
 mod kept;

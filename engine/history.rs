@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::{self, Stopwatch};
 use crate::error::EngineError;
 use crate::event::Event;
+use crate::maker;
 use crate::protocol::StepEvent;
 
 /// How a run ended.
@@ -43,6 +44,9 @@ pub struct RunHeader {
     pub started_at: String,
     /// Process of the runner.
     pub process: u32,
+    /// The machine that it runs on; empty in histories of before.
+    #[serde(default)]
+    pub host: String,
     /// How it ended; `None` while it goes on, or if the runner was killed.
     pub outcome: Option<Outcome>,
     /// Steps that ran.
@@ -94,6 +98,7 @@ impl Recorder {
             command,
             started_at: clock::now(),
             process,
+            host: maker::host(),
             outcome: None,
             ran: 0,
             hits: 0,

@@ -20,6 +20,7 @@ use crate::resources::ResourceArgs;
 use crate::setup::SetupArgs;
 use crate::show::{self, ShowArgs};
 use crate::status::StatusArgs;
+use crate::stop::{self, StopArgs};
 use crate::verify::{self, VerifyArgs};
 use crate::watch::{self, WatchArgs};
 use crate::why::{self, WhyArgs};
@@ -74,6 +75,9 @@ pub enum Command {
     /// Run what is missing whenever the pipeline file or a source changes
     #[command(after_help = watch::EXAMPLES)]
     Watch(WatchArgs),
+    /// End runs that go on, detached ones too, and steps that outlived theirs
+    #[command(after_help = stop::EXAMPLES)]
+    Stop(StopArgs),
     /// Say what would run, and why, without running it
     #[command(after_help = plan::EXAMPLES)]
     Plan(PlanArgs),

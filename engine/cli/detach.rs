@@ -60,7 +60,7 @@ fn tell(printer: &Printer, file: &Path, began: &Began, json: bool) {
     printer.note(&format!("detached: run {run} goes on as process {process}"));
     printer.note(&format!("  see how far it is:     plumb status {file}; plumb log {file} STEP"));
     printer.note(&format!("  wait for it:           plumb run {file}"));
-    printer.note(&format!("  stop it and its steps: kill {process}"));
+    printer.note(&format!("  stop it and its steps: plumb stop {run}"));
 }
 
 /// Makes a run's options those of the second process: it says that it began, and from then on nothing to the terminal.

@@ -62,6 +62,7 @@ pub mod setup;
 pub mod show;
 pub mod signals;
 pub mod status;
+pub mod stop;
 pub mod summary;
 pub mod table;
 pub mod trouble;
@@ -114,6 +115,7 @@ fn dispatch(context: &Context, command: &Command) -> Result<Exit, Trouble> {
     match command {
         Command::Run(args) => run::run(context, args),
         Command::Watch(args) => watch::run(context, args),
+        Command::Stop(args) => stop::run(context, args),
         Command::Plan(args) => plan::run(context, args),
         Command::Verify(args) => verify::run(context, args),
         Command::Export(args) => export::run(context, args),

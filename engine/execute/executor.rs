@@ -34,6 +34,9 @@ pub struct Launch {
     /// What else stands in its environment, and never in what it says.
     #[serde(skip)]
     pub secrets: Secrets,
+    /// The machine that it runs on.
+    #[serde(default)]
+    pub host: String,
     /// Where its standard output and standard error go.
     pub log: PathBuf,
     /// Where it may append its events.

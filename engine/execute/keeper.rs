@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::io::{Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
@@ -77,7 +77,8 @@ impl KeptStep {
     /// The same without clearing anything away.
     fn look(folder: &Path) -> Option<Self> {
         let launch = serde_json::from_slice(&fs::read(folder.join(LAUNCH)).ok()?).ok()?;
-        let there = is_alive(folder) || folder.join(ENDING).exists();
+        // What was stopped is no result of whoever comes later: to them it never ran.
+        let there = is_alive(folder) || ending(folder).is_some_and(|ending| ending.how != How::Stopped);
         there.then(|| Self { folder: folder.to_owned(), launch, child: None })
     }
 
@@ -113,6 +114,11 @@ impl KeptStep {
     /// Whether it has not ended.
     pub(super) fn goes_on(&self) -> bool {
         is_alive(&self.folder)
+    }
+
+    /// Where it is kept.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// What was launched.
@@ -152,13 +158,17 @@ impl KeptStep {
             // It has let go of its lock: nothing is left to wait for but its end.
             let _ = child.wait();
         }
-        let ending = fs::read(self.folder.join(ENDING)).ok().and_then(|text| serde_json::from_slice(&text).ok());
-        ending.unwrap_or_else(|| Ending::without_a_process(How::Lost, watch.elapsed()))
+        ending(&self.folder).unwrap_or_else(|| Ending::without_a_process(How::Lost, watch.elapsed()))
     }
 }
 
+/// How a step ended, once it has.
+fn ending(folder: &Path) -> Option<Ending> {
+    serde_json::from_slice(&fs::read(folder.join(ENDING)).ok()?).ok()
+}
+
 /// Waits for a process's end, or for so long.
-fn pause(handle: Option<std::os::fd::BorrowedFd<'_>>, longest: Duration) {
+pub(super) fn pause(handle: Option<BorrowedFd<'_>>, longest: Duration) {
     let mut watched: Vec<PollFd<'_>> =
         handle.into_iter().map(|handle| PollFd::from_borrowed_fd(handle, PollFlags::IN)).collect();
     let wait = Timespec { tv_sec: 0, tv_nsec: i64::from(longest.subsec_nanos()) };
@@ -167,7 +177,7 @@ fn pause(handle: Option<std::os::fd::BorrowedFd<'_>>, longest: Duration) {
 }
 
 /// Whether somebody holds the keeper's lock.
-fn is_alive(folder: &Path) -> bool {
+pub(super) fn is_alive(folder: &Path) -> bool {
     let file = File::options().read(true).write(true).open(folder.join(LOCK));
     file.is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
 }

@@ -112,6 +112,7 @@ fn help_teaches_with_examples() {
         Commands:
           run          Run what is missing
           watch        Run what is missing whenever the pipeline file or a source changes
+          stop         End runs that go on, detached ones too, and steps that outlived theirs
           plan         Say what would run, and why, without running it
           why          Explain why a step runs, or what its result came from
           verify       Run a step again and compare it with its result in the cache

@@ -258,7 +258,7 @@ fn on_a_terminal(scene: &Scene, line: &str) -> (Child, Pid) {
 
 /// Waits for something that another process brings about.
 #[track_caller]
-fn eventually(what: &str, holds: impl Fn() -> bool) {
+pub fn eventually(what: &str, holds: impl Fn() -> bool) {
     let start = Instant::now();
     while !holds() {
         assert!(start.elapsed() < Duration::from_secs(60), "{what}");

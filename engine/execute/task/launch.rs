@@ -16,6 +16,7 @@ use crate::execute::sandbox::{self, Inside};
 use crate::execute::secrets::Secrets;
 use crate::execute::worker;
 use crate::io::InputPlace;
+use crate::maker;
 use crate::protocol::{PROTOCOL, StepRequest};
 use crate::stage::{Places, Program, StageError};
 
@@ -64,6 +65,7 @@ impl Task {
             gpus: self.gpus.clone(),
             gpu_share: self.run.gpu_share,
             secrets: Secrets::read(&self.run.secrets, &self.pipeline_folder)?,
+            host: maker::host(),
             log: self.log.clone(),
             events: scratch.join(child::EVENTS),
             time: self.run.time,
