@@ -7,6 +7,7 @@ use std::sync::Arc;
 use plumb_cache::{ActionRecord, Artifact, Store};
 
 use super::place::{Origin, Wanted};
+use super::task::Task;
 use crate::graph::{Graph, Input, Reference, Step, StepId};
 use crate::io::Branch;
 use crate::plan::Facts;
@@ -24,7 +25,7 @@ pub(super) struct Needs<'a> {
 
 impl Needs<'_> {
     /// Every input of a step whose producers are done (or failed, where only a mark is asked for).
-    pub(super) fn inputs(&self, step: &Step) -> BTreeMap<String, Wanted> {
+    fn inputs(&self, step: &Step) -> BTreeMap<String, Wanted> {
         step.inputs.iter().filter_map(|(name, input)| Some((name.clone(), self.wanted(input)?))).collect()
     }
 
@@ -56,8 +57,28 @@ impl Needs<'_> {
         found.ok().flatten().map(Origin::Cache)
     }
 
+    /// An attempt at a step by itself: it follows nothing, is preferred to nothing and claims nothing.
+    pub(super) fn task(&self, step: &Step, draft: ActionRecord, gpus: Vec<String>, log: PathBuf, own: PathBuf) -> Task {
+        Task {
+            kind: step.kind.clone(),
+            params: step.params.clone(),
+            outputs: step.outputs.clone(),
+            run: step.run.clone(),
+            inputs: self.inputs(step),
+            files: self.listed_files(step),
+            draft,
+            fresh: false,
+            gpus,
+            pipeline_folder: pipeline_folder(self.graph).to_owned(),
+            log,
+            own_program: own,
+            detached: false,
+            claim: None,
+        }
+    }
+
     /// Listed files: name, place, digest in the key.
-    pub(super) fn listed_files(&self, step: &Step) -> Vec<(String, PathBuf, Artifact)> {
+    fn listed_files(&self, step: &Step) -> Vec<(String, PathBuf, Artifact)> {
         let folder = pipeline_folder(self.graph);
         let place = |name: String| {
             let path = folder.join(&name);

@@ -8,12 +8,11 @@ use plumb_cache::{ActionRecord, Store};
 use super::RunOptions;
 use super::machine::Machine;
 use super::needs::Needs;
-use super::task::{Aside, Task};
+use super::task::Aside;
 use crate::error::EngineError;
 use crate::graph::{Graph, StepId};
 use crate::maker;
 use crate::plan::Plan;
-use crate::plan::facts::pipeline_folder;
 use crate::plan::inputs::{self, Trouble};
 
 /// What came of it.
@@ -46,22 +45,10 @@ pub fn rehearse(
     // The log of an earlier verification; this one appends to nothing.
     let _ = std::fs::remove_file(&log);
     let machine = Machine::find(&options.limits, store.root(), std::iter::once(&step.run));
-    let task = Task {
-        kind: step.kind.clone(),
-        params: step.params.clone(),
-        outputs: step.outputs.clone(),
-        run: step.run.clone(),
-        inputs: needs.inputs(step),
-        files: needs.listed_files(step),
-        draft: ActionRecord { outputs: BTreeMap::new(), made_by: maker::name(), ..canonical.clone() },
-        fresh: false,
-        gpus: machine.gpus.iter().take(machine.gpus_for(&step.run)).cloned().collect(),
-        pipeline_folder: pipeline_folder(graph).to_owned(),
-        detached: false,
-        log: log.clone(),
-        own_program: own.map_err(EngineError::io("find", "this program".as_ref()))?,
-        claim: None,
-    };
+    let draft = ActionRecord { outputs: BTreeMap::new(), made_by: maker::name(), ..canonical.clone() };
+    let gpus = machine.gpus.iter().take(machine.gpus_for(&step.run)).cloned().collect();
+    let own = own.map_err(EngineError::io("find", "this program".as_ref()))?;
+    let task = needs.task(step, draft, gpus, log.clone(), own);
     match task.aside(store, options.executor.as_ref(), &options.stop) {
         Aside::Made(record) => Ok(Rehearsal::Made(record)),
         Aside::Failed { error, hint } => {

@@ -9,7 +9,6 @@ use crate::execute::needs::Needs;
 use crate::execute::slots::Held;
 use crate::execute::task::Task;
 use crate::graph::StepId;
-use crate::plan::facts::pipeline_folder;
 
 use super::queue::Queued;
 
@@ -129,21 +128,8 @@ impl Scheduler<'_, '_, '_> {
             facts: &self.facts,
             records: &self.report.records,
         };
-        Task {
-            kind: step.kind.clone(),
-            params: step.params.clone(),
-            outputs: step.outputs.clone(),
-            run: step.run.clone(),
-            inputs: needs.inputs(step),
-            files: needs.listed_files(step),
-            draft: queued.draft.clone(),
-            fresh: self.round.fresh.contains(&id),
-            gpus: self.slots.visible_gpus(slots),
-            log: self.teller.log_of(&queued.draft.step),
-            own_program: self.round.own_program.clone(),
-            detached: self.round.detached,
-            pipeline_folder: pipeline_folder(self.round.graph).to_owned(),
-            claim: Some(claim),
-        }
+        let (gpus, log) = (self.slots.visible_gpus(slots), self.teller.log_of(&queued.draft.step));
+        let task = needs.task(step, queued.draft.clone(), gpus, log, self.round.own_program.clone());
+        Task { fresh: self.round.fresh.contains(&id), detached: self.round.detached, claim: Some(claim), ..task }
     }
 }
