@@ -8,6 +8,11 @@ use serde::{Deserialize, Serialize};
 use crate::protocol::StepEvent;
 use crate::settings::RetryCause;
 
+/// Why a step was skipped: the user stopped the run.
+pub const STOPPED: &str = "stopped";
+/// Why a step was skipped: the pipeline has changed, and is planned anew.
+pub const CHANGED: &str = "changed";
+
 /// Why a step runs, or may run. Each variant has its sentence in `explain/sentence.rs`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "cause", rename_all = "kebab-case")]
@@ -246,7 +251,7 @@ pub enum Event {
     Skipped {
         /// Address.
         step: String,
-        /// The failed step, or `stopped`.
+        /// The failed step, or [`STOPPED`], or [`CHANGED`].
         because: String,
     },
     /// Something that people should know and that is no failure.

@@ -111,7 +111,7 @@ pub struct Summary {
     pub failed: BTreeSet<StepId>,
     /// Steps that were skipped.
     pub skipped: BTreeSet<StepId>,
-    /// Whether the user stopped it.
+    /// Whether the user stopped it, or the pipeline changed meanwhile.
     pub stopped: bool,
     /// Wall time.
     pub took: Duration,
@@ -209,6 +209,7 @@ pub async fn run(
 ) -> Result<Summary, EngineError> {
     let watch = Stopwatch::start();
     let facts = telling(&mut sink, |tell| plan::facts(graph, store, tell))?;
+    options.stop.know(&facts);
     // Held until what the plan found is on the run's list.
     let hold = store.hold()?;
     let mut plan = plan::plan_first(graph, store, &options.plan, facts)?;
@@ -256,7 +257,7 @@ pub async fn run(
         planning = next_options(&planning, &plan.facts, &report);
         summary.add(report);
         let halted = !options.keep_going && !summary.failed.is_empty();
-        if !stale || halted || options.stop.is_asked() {
+        if !stale || halted || !options.stop.may_start() {
             break;
         }
         let hold = store.hold()?;
@@ -267,7 +268,7 @@ pub async fn run(
         machine = refuse::fit(graph, &plan, &options.limits, store.root())?;
         teller.why = reasons(&plan);
     }
-    summary.stopped = options.stop.is_asked();
+    summary.stopped = !options.stop.may_start();
     if summary.failed.is_empty() && !summary.stopped {
         publish(graph, store, &summary, &mut teller)?;
     }

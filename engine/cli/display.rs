@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use plumb_engine::clock::Stopwatch;
-use plumb_engine::event::Event;
+use plumb_engine::event::{self, Event};
 use plumb_engine::explain;
 use plumb_engine::growth;
 use plumb_engine::protocol::StepEvent;
@@ -102,8 +102,11 @@ impl Display {
             }
             Event::Skipped { step, because } => {
                 self.count_one();
-                let because =
-                    if because == "stopped" { "the run was stopped".into() } else { format!("`{because}` failed") };
+                let because = match because.as_str() {
+                    event::STOPPED => "the run was stopped".into(),
+                    event::CHANGED => "the pipeline has changed".into(),
+                    step => format!("`{step}` failed"),
+                };
                 self.line(Tone::Faint, "skipped", step, &because);
             }
             Event::Warning { message } => self.printer.warning(message),

@@ -4,7 +4,7 @@ use plumb_cache::Store;
 use plumb_engine::budget::Fit;
 use plumb_engine::error::EngineError;
 use plumb_engine::estimate::Forecast;
-use plumb_engine::execute::{self, RunOptions};
+use plumb_engine::execute::{self, RunOptions, Stop};
 use plumb_engine::graph::Graph;
 use plumb_engine::plan::Plan;
 
@@ -24,6 +24,11 @@ use crate::trouble::{self, Trouble};
 
 /// Runs the command.
 pub fn run(context: &Context, args: &RunArgs) -> Result<Exit, Trouble> {
+    run_until(context, args, &Stop::default())
+}
+
+/// The same, stopped by others too.
+pub fn run_until(context: &Context, args: &RunArgs, stop: &Stop) -> Result<Exit, Trouble> {
     if args.detach && !args.detached {
         return detach::start(context, &args.pipeline.file, args.form.json);
     }
@@ -39,7 +44,8 @@ pub fn run(context: &Context, args: &RunArgs) -> Result<Exit, Trouble> {
     loop {
         let (mut graph, plan) = choice.load(context, &args.pipeline)?;
         let limits = args.resources.limits()?;
-        let options = RunOptions { plan, limits, keep_going: args.keep_going, ..RunOptions::default() };
+        let options =
+            RunOptions { plan, limits, keep_going: args.keep_going, stop: stop.clone(), ..RunOptions::default() };
         let mut options = if args.detached { detach::inside(options) } else { options };
         let turn = growth::turn(&mut graph, measured, &options.plan.fresh, &context.printer)?;
         let count = graph.growing.as_ref().map(|growing| growing.count);

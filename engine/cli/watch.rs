@@ -1,5 +1,6 @@
 //! `plumb watch`: runs what is missing, and again after each change of the pipeline file, a source or a listed file.
-//! A change while steps run is taken up when they are done; a pipeline that is wrong is told, and watching goes on.
+//! A change while steps run is told at once: steps that it touches are stopped, the others go on to their end, and then
+//! the rest is planned anew. A pipeline that is wrong is told, and watching goes on.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -8,7 +9,11 @@ use std::time::Duration;
 
 use clap::Args;
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+use plumb_cache::RecipeKey;
+use plumb_engine::error::EngineError;
+use plumb_engine::execute::Stop;
 use plumb_engine::graph::Graph;
+use plumb_engine::plan;
 use plumb_engine::source::lock::LockFile;
 use serde::Serialize;
 
@@ -28,9 +33,10 @@ Examples:
   plumb watch r-align.toml                  run, and again after each change
   plumb watch r-align.toml score --json     only this stage and what it needs; one event a line
 
-Watched are the pipeline file, its sources and the files under `with.files`. A change while steps run is taken
-up when they are done; a pipeline that is wrong is told, and watching goes on. Ctrl-C ends it. Changes that
-another machine makes on a network file system are not seen.";
+Watched are the pipeline file, its sources and the files under `with.files`. After a change while steps run
+nothing new starts: running steps that it touches are stopped, the others go on to their end, and then the
+rest is planned anew. A pipeline that is wrong stops nothing and is told. Ctrl-C ends it. Changes that another
+machine makes on a network file system are not seen.";
 
 /// `plumb watch`.
 #[derive(Debug, Clone, Args)]
@@ -62,14 +68,31 @@ enum Told<'a> {
     /// Waits for a change of one of these.
     Watching { paths: &'a BTreeSet<PathBuf> },
     /// These have changed.
-    Changed { paths: &'a BTreeSet<PathBuf> },
+    Changed {
+        paths: &'a BTreeSet<PathBuf>,
+        /// What becomes of the steps that run; `None` where none does.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        running: Option<Fate>,
+    },
     /// The pipeline cannot be planned or run.
     Wrong { message: String },
+}
+
+/// What a change means for the steps that run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Fate {
+    /// Those that it touches are stopped, the others go on; then the rest is planned anew.
+    Sorted,
+    /// It touches none of them, or the pipeline is wrong now: it is taken up when they are done.
+    GoOn,
 }
 
 /// What wakes a watch.
 enum Wake {
     Changed(PathBuf),
+    /// The steps are done.
+    Over,
     /// Ctrl-C, a request to terminate, or the end of the terminal.
     Asked,
 }
@@ -79,19 +102,33 @@ pub fn run(context: &Context, args: &WatchArgs) -> Result<Exit, Trouble> {
     let (send, wakes) = mpsc::channel();
     let cache = absolute(context.store()?.root());
     let mut watch = Watch::new(&args.pipeline.file, cache, send.clone())?;
-    listen(send)?;
+    listen(send.clone())?;
+    let mut wakes = Wakes { send, receive: wakes };
     loop {
-        if once(context, args, &mut watch)? == Exit::Stopped {
-            return Ok(Exit::Stopped);
+        let Some(meanwhile) = once(context, args, &mut watch, &mut wakes)? else { return Ok(Exit::Stopped) };
+        if meanwhile == Meanwhile::Changed {
+            continue;
         }
         tell(context, args, &Told::Watching { paths: &watch.paths });
-        let Some(changed) = next_change(&wakes, &watch.paths) else { return Ok(Exit::Stopped) };
-        tell(context, args, &Told::Changed { paths: &changed });
+        let Next::Changed(changed) = wakes.next(&watch.paths) else { return Ok(Exit::Stopped) };
+        tell(context, args, &Told::Changed { paths: &changed, running: None });
     }
 }
 
-/// Loads and runs; what is wrong with the pipeline or its sources is told and survived.
-fn once(context: &Context, args: &WatchArgs, watch: &mut Watch) -> Result<Exit, Trouble> {
+/// Whether anything has changed while steps ran.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Meanwhile {
+    Changed,
+    Nothing,
+}
+
+/// Loads and runs; what is wrong with the pipeline or its sources is told and survived. `None`: it shall end.
+fn once(
+    context: &Context,
+    args: &WatchArgs,
+    watch: &mut Watch,
+    wakes: &mut Wakes,
+) -> Result<Option<Meanwhile>, Trouble> {
     let asked = RunArgs {
         pipeline: args.pipeline.clone(),
         choice: Choice { steps: args.steps.clone(), ..Choice::default() },
@@ -103,10 +140,18 @@ fn once(context: &Context, args: &WatchArgs, watch: &mut Watch) -> Result<Exit, 
         verbose: false,
         form: args.form,
     };
-    let ran = context.load(&args.pipeline, &args.steps).and_then(|graph| {
-        watch.follow(&graph)?;
-        run::run(context, &asked)
+    let stop = Stop::default();
+    let (ran, meanwhile) = std::thread::scope(|scope| {
+        let over = wakes.send.clone();
+        let followed = context.load(&args.pipeline, &args.steps).and_then(|graph| watch.follow(&graph));
+        let (paths, stop) = (&watch.paths, &stop);
+        let mind = scope.spawn(move || mind(context, args, wakes, paths, stop));
+        let ran = followed.and_then(|()| run::run_until(context, &asked, stop));
+        // Its receiver outlives this scope.
+        drop(over.send(Wake::Over));
+        (ran, mind.join())
     });
+    let meanwhile = meanwhile.map_err(|_| EngineError::Bug("the watch ended before the run".into()))?;
     match ran {
         Err(trouble) if trouble.exit() == Exit::Wrong => {
             if args.form.json {
@@ -114,10 +159,50 @@ fn once(context: &Context, args: &WatchArgs, watch: &mut Watch) -> Result<Exit, 
             } else {
                 trouble.tell(&context.printer);
             }
-            Ok(Exit::Wrong)
         }
-        ran => ran,
+        Err(trouble) => return Err(trouble),
+        Ok(Exit::Stopped) if !stop.is_superseded() => return Ok(None),
+        Ok(_) => {}
     }
+    Ok(meanwhile.filter(|_| !stop.is_asked()))
+}
+
+/// While steps run: takes up changes, and says at once what they mean. `None`: the watch shall end.
+fn mind(
+    context: &Context,
+    args: &WatchArgs,
+    wakes: &Wakes,
+    paths: &BTreeSet<PathBuf>,
+    stop: &Stop,
+) -> Option<Meanwhile> {
+    let mut meanwhile = Meanwhile::Nothing;
+    loop {
+        match wakes.next(paths) {
+            Next::Changed(changed) => {
+                meanwhile = Meanwhile::Changed;
+                let superseded = wanted(context, args).is_ok_and(|recipes| stop.supersede(recipes));
+                let running = Some(if superseded { Fate::Sorted } else { Fate::GoOn });
+                tell(context, args, &Told::Changed { paths: &changed, running });
+            }
+            Next::Over(changed) if changed => return Some(Meanwhile::Changed),
+            Next::Over(_) => return Some(meanwhile),
+            Next::Asked => {
+                // The run hears the signal too, unless that came before the run listened.
+                let over = matches!(wakes.receive.recv_timeout(QUIET), Ok(Wake::Over));
+                if !over && !stop.is_asked() {
+                    stop.ask();
+                }
+                return None;
+            }
+        }
+    }
+}
+
+/// The recipes that the pipeline asks for now.
+fn wanted(context: &Context, args: &WatchArgs) -> Result<BTreeSet<RecipeKey>, Trouble> {
+    let graph = context.load(&args.pipeline, &args.steps)?;
+    let facts = plan::facts(&graph, &context.store()?, &|_| {})?;
+    Ok(facts.recipes())
 }
 
 fn tell(context: &Context, args: &WatchArgs, told: &Told<'_>) {
@@ -128,27 +213,53 @@ fn tell(context: &Context, args: &WatchArgs, told: &Told<'_>) {
         Told::Watching { paths } => {
             context.printer.note(&format!("watching {} paths; Ctrl-C ends it", paths.len()));
         }
-        Told::Changed { paths } => {
+        Told::Changed { paths, running } => {
             let listed: Vec<String> = paths.iter().map(|path| format!("`{}`", path.display())).collect();
-            context.printer.note(&format!("changed: {}", listed.join(", ")));
+            let means = match running {
+                None => "",
+                Some(Fate::Sorted) => "; running steps that this touches are stopped, the others go on, then the rest",
+                Some(Fate::GoOn) => "; taken up when the running steps are done",
+            };
+            context.printer.note(&format!("changed: {}{means}", listed.join(", ")));
         }
         Told::Wrong { .. } => {}
     }
 }
 
-/// Waits for changes of what is watched, until it is quiet; `None` where it shall end.
-fn next_change(wakes: &Receiver<Wake>, paths: &BTreeSet<PathBuf>) -> Option<BTreeSet<PathBuf>> {
-    let mut changed = BTreeSet::new();
-    loop {
-        let wake = if changed.is_empty() {
-            wakes.recv().map_err(|_| RecvTimeoutError::Disconnected)
-        } else {
-            wakes.recv_timeout(QUIET)
-        };
-        match wake {
-            Ok(Wake::Changed(path)) => changed.extend(paths.iter().find(|watched| path.starts_with(watched)).cloned()),
-            Err(RecvTimeoutError::Timeout) => return Some(changed),
-            Ok(Wake::Asked) | Err(RecvTimeoutError::Disconnected) => return None,
+/// Where wakes come from.
+struct Wakes {
+    send: mpsc::Sender<Wake>,
+    receive: Receiver<Wake>,
+}
+
+/// What comes next.
+enum Next {
+    /// These have changed, and it is quiet again.
+    Changed(BTreeSet<PathBuf>),
+    /// The steps are done; whether something had just changed.
+    Over(bool),
+    /// The watch shall end.
+    Asked,
+}
+
+impl Wakes {
+    /// Waits for changes of what is watched, until it is quiet.
+    fn next(&self, paths: &BTreeSet<PathBuf>) -> Next {
+        let mut changed = BTreeSet::new();
+        loop {
+            let wake = if changed.is_empty() {
+                self.receive.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            } else {
+                self.receive.recv_timeout(QUIET)
+            };
+            match wake {
+                Ok(Wake::Changed(path)) => {
+                    changed.extend(paths.iter().find(|watched| path.starts_with(watched)).cloned());
+                }
+                Ok(Wake::Over) => return Next::Over(!changed.is_empty()),
+                Err(RecvTimeoutError::Timeout) => return Next::Changed(changed),
+                Ok(Wake::Asked) | Err(RecvTimeoutError::Disconnected) => return Next::Asked,
+            }
         }
     }
 }

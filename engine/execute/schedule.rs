@@ -32,7 +32,7 @@ use self::queue::{Queue, Queued};
 use super::Teller;
 use super::executor::Executor;
 use super::slots::{Held, Slots};
-use super::stop::{Stop, Urgency};
+use super::stop::Stop;
 use super::task::Outcome;
 use crate::clock::Stopwatch;
 use crate::error::EngineError;
@@ -170,7 +170,7 @@ impl<'a, 't, 's> Scheduler<'a, 't, 's> {
     }
 
     fn may_start(&self) -> bool {
-        self.halted_by.is_none() && self.round.stop.urgency() == Urgency::GoOn
+        self.halted_by.is_none() && self.round.stop.may_start()
     }
 
     fn address(&self, id: StepId) -> String {

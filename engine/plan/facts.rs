@@ -81,6 +81,11 @@ impl Facts {
         self.keyed[id.0].as_ref().expect("keys are asked only of ancestors of a goal, which all have them")
     }
 
+    /// The recipe keys of all wanted steps.
+    pub fn recipes(&self) -> BTreeSet<RecipeKey> {
+        (0..self.wanted.len()).filter(|index| self.wanted[*index]).map(|index| self.recipe(StepId(index))).collect()
+    }
+
     /// The recipe key of a wanted step.
     pub fn recipe(&self, id: StepId) -> RecipeKey {
         self.keyed(id).recipe

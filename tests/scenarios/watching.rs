@@ -122,3 +122,73 @@ fn ctrl_c_while_a_step_runs_ends_the_step_and_the_watch() {
     let status = fs::read_to_string(format!("/proc/{}/stat", step.trim())).unwrap_or_default();
     assert!(status.is_empty() || status.contains(") Z "), "{status}");
 }
+
+/// Steps that say on `ready` which they are and wait for `gate`, unless it is open.
+const TWO: &str = r#"schema = 1
+[stage.left]
+uses = "command"
+with.argv = ["sh", "hold.sh", "left", "{out:text}", "one"]
+with.files = ["hold.sh"]
+outputs = { text = "text.txt" }
+[stage.next]
+uses = "command"
+inputs.text = "left.text"
+with.argv = ["sh", "-c", "echo next >> $HOME/ran; cat {in:text} > {out:text}; : $0", "first"]
+outputs = { text = "text.txt" }
+"#;
+
+fn holding() -> Watching {
+    let scene = Scene::new(TWO);
+    scene.fifo("home/ready");
+    scene.fifo("home/gate");
+    let hold = "echo $1 $3 >> $HOME/ran; [ -e $HOME/open ] || { echo > $HOME/ready; cat $HOME/gate; }; echo $3 > $2\n";
+    scene.write("hold.sh", hold);
+    let mut child = scene.start("watch p.toml --json");
+    let events = BufReader::new(child.stdout.take().unwrap()).lines();
+    fs::read_to_string(scene.path("home/ready")).unwrap();
+    scene.write("home/open", "");
+    Watching { scene, child, events }
+}
+
+#[test]
+fn a_change_that_touches_a_running_step_stops_it_at_once_and_runs_what_is_wanted_now() {
+    let mut watching = holding();
+    watching.scene.edit("\"one\"", "\"two\"");
+    let told = watching.until("changed");
+    assert_eq!(told.last().unwrap()["running"], "sorted", "{told:?}");
+    // Nobody opens the gate: the step is stopped.
+    let told = watching.until("watching");
+    let skipped: Vec<_> =
+        told.iter().filter(|event| event["what"] == "skipped").map(|event| &event["because"]).collect();
+    assert_eq!(skipped, ["changed", "changed"]);
+    let scene = watching.interrupt();
+    assert_eq!(scene.executed(), "left one left two next");
+    assert_eq!(scene.result("next.text"), "two\n");
+}
+
+#[test]
+fn a_running_step_that_a_change_does_not_touch_goes_on() {
+    let mut watching = holding();
+    watching.scene.edit("\"first\"", "\"second\"");
+    assert_eq!(watching.until("changed").last().unwrap()["running"], "sorted");
+    fs::write(watching.scene.path("home/gate"), "").unwrap();
+    watching.until("watching");
+    let scene = watching.interrupt();
+    assert_eq!(scene.executed(), "left one next");
+    assert_eq!(scene.result("next.text"), "one\n");
+}
+
+#[test]
+fn a_comment_or_a_mistake_stops_no_running_step() {
+    let mut watching = holding();
+    let good = watching.scene.read("p.toml");
+    watching.scene.write("p.toml", &format!("# a comment\n{good}"));
+    assert_eq!(watching.until("changed").last().unwrap()["running"], "go-on");
+    watching.scene.write("p.toml", &format!("{good}oops"));
+    assert_eq!(watching.until("changed").last().unwrap()["running"], "go-on");
+    fs::write(watching.scene.path("home/gate"), "").unwrap();
+    let told = watching.until("watching");
+    assert!(told.iter().any(|event| event["what"] == "finished" && event["step"] == "next"), "{told:?}");
+    assert!(told.iter().any(|event| event["what"] == "wrong"), "what is still wrong is told then: {told:?}");
+    assert_eq!(watching.interrupt().executed(), "left one next");
+}

@@ -8,7 +8,7 @@ use plumb_cache::{ActionRecord, Digest};
 
 use super::{Phase, Queued, Running, Scheduler};
 use crate::error::EngineError;
-use crate::event::Event;
+use crate::event::{self, Event};
 use crate::execute::task::{Failure, Outcome};
 use crate::graph::{Graph, Reference, StepId};
 use crate::plan::references;
@@ -22,7 +22,7 @@ impl Scheduler<'_, '_, '_> {
             Outcome::Made(record, took) => self.made(id, *record, queued.before, took),
             Outcome::InputGone => self.defer(id),
             Outcome::Broken(error) => self.broken(error),
-            Outcome::Failed(failure) if failure.stopped => self.skip(id, "stopped"),
+            Outcome::Failed(failure) if failure.stopped => self.skip(id, self.why_stopped()),
             Outcome::Failed(failure) if self.retries(id, &queued, &failure) => self.again(id, queued, failure),
             Outcome::Failed(Failure { error, hint, took, .. }) => {
                 let log = self.teller.log_of(&queued.draft.step);
@@ -104,15 +104,19 @@ impl Scheduler<'_, '_, '_> {
         self.teller.tell(&Event::Skipped { step, because: because.to_string() });
     }
 
+    fn why_stopped(&self) -> &'static str {
+        let changed = self.round.stop.is_superseded() && !self.round.stop.is_asked();
+        if changed { event::CHANGED } else { event::STOPPED }
+    }
+
     /// What neither ran nor waits to be planned again was stopped by the user or by the first failure.
     pub(super) fn skip_the_rest(&mut self) {
-        let stopped = self.round.stop.is_asked();
         if self.may_start() {
             return;
         }
         let because = match self.halted_by {
-            Some(id) if !stopped => self.address(id),
-            _ => "stopped".to_string(),
+            Some(id) if self.round.stop.may_start() => self.address(id),
+            _ => self.why_stopped().to_string(),
         };
         for id in self.board.waiting() {
             self.skip(id, &because);

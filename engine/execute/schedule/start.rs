@@ -107,8 +107,10 @@ impl Scheduler<'_, '_, '_> {
         let (why, attempt) = (queued.why.clone(), queued.attempt);
         self.teller.tell(&Event::Started { step: queued.draft.step.clone(), kind, why, attempt });
         self.board.put(id, Phase::Running);
+        let recipe = queued.draft.recipe;
         self.running.insert(id, Running { slots, queued });
-        let (store, executor, stop) = (self.round.store.clone(), self.round.executor.clone(), self.round.stop.clone());
+        let (store, executor, stop) =
+            (self.round.store.clone(), self.round.executor.clone(), self.round.stop.of_step(recipe));
         let (said, ended) = (self.send.clone(), self.send.clone());
         // The receiver outlives every step: the loop ends only when none runs.
         let body = move || {
