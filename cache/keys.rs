@@ -66,35 +66,24 @@ impl KeyError {
 }
 
 /// What a signature is checked with. Written as `ed25519:` and 64 hex digits.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct PublicKey(VerifyingKey);
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PublicKey([u8; 32]);
 
 impl PublicKey {
     /// Whether this key's owner has signed these bytes.
     pub fn has_signed(&self, bytes: &[u8], signature: &[u8; 64]) -> bool {
-        self.0.verify_strict(bytes, &Signature::from_bytes(signature)).is_ok()
+        let key = VerifyingKey::from_bytes(&self.0);
+        key.is_ok_and(|key| key.verify_strict(bytes, &Signature::from_bytes(signature)).is_ok())
     }
 
     /// The key of these 32 bytes, unless they are no point of the curve or one that anybody can sign for.
     pub(crate) fn from_bytes(bytes: &[u8; 32]) -> Option<PublicKey> {
-        VerifyingKey::from_bytes(bytes).ok().filter(|key| !key.is_weak()).map(PublicKey)
+        VerifyingKey::from_bytes(bytes).ok().filter(|key| !key.is_weak()).map(|_| PublicKey(*bytes))
     }
 
     /// The 64 hex digits alone, for names of files and objects.
     pub fn hex(&self) -> String {
-        hex(self.0.as_bytes())
-    }
-}
-
-impl PartialOrd for PublicKey {
-    fn partial_cmp(&self, other: &PublicKey) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for PublicKey {
-    fn cmp(&self, other: &PublicKey) -> std::cmp::Ordering {
-        self.0.as_bytes().cmp(other.0.as_bytes())
+        hex(&self.0)
     }
 }
 
@@ -144,7 +133,7 @@ impl SecretKey {
 
     /// The public half.
     pub fn public(&self) -> PublicKey {
-        PublicKey(self.0.verifying_key())
+        PublicKey(self.0.verifying_key().to_bytes())
     }
 
     /// Signs bytes.

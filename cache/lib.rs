@@ -21,6 +21,7 @@
 //! find      by the first digits of a key
 //! verify    every byte again                      pack     files that share pieces
 //! keys      who signs                             signed   records that say who vouches for them
+//! trust     whose records are used
 //! ```
 
 mod ancestry;
@@ -57,6 +58,7 @@ mod signed;
 mod stamp;
 mod store;
 mod tree;
+mod trust;
 mod uses;
 mod verify;
 mod walk;
@@ -84,5 +86,6 @@ pub use signed::SignedRecord;
 pub use stamp::{FileStamp, Seal, seal_of, stat_of};
 pub use store::{Store, StoreOptions};
 pub use tree::{Entry, Node, Tree};
+pub use trust::{Policy, Verdict, Witnesses};
 pub use uses::Uses;
 pub use verify::{Lost, Progress, Repair, Verified};

@@ -16,4 +16,5 @@ mod records;
 mod signed;
 mod support;
 mod trees;
+mod trust;
 mod verifying;
