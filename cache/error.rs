@@ -88,6 +88,26 @@ pub enum CacheError {
         /// The source.
         path: PathBuf,
     },
+    /// A layer could not be asked, or did not take what was sent.
+    #[error("the layer `{layer}` failed ({doing}): {why}")]
+    Layer {
+        /// Its name.
+        layer: String,
+        /// What was being done, as in `reading a blob`.
+        doing: &'static str,
+        /// What it said.
+        why: String,
+    },
+    /// A layer gave something else than it was asked for. Nothing of it was kept.
+    #[error("the layer `{layer}` gave wrong bytes as `{object}`: {why}")]
+    LayerLied {
+        /// Its name.
+        layer: String,
+        /// The object.
+        object: String,
+        /// How that was found out.
+        why: String,
+    },
     /// Neither `XDG_CACHE_HOME` nor `HOME` says where the cache is.
     #[error("there is no home folder to keep the cache in")]
     NoHome,

@@ -21,7 +21,7 @@
 //! find      by the first digits of a key
 //! verify    every byte again                      pack     files that share pieces
 //! keys      who signs                             signed   records that say who vouches for them
-//! trust     whose records are used
+//! trust     whose records are used                layer    a place that several people share
 //! ```
 
 mod ancestry;
@@ -42,6 +42,7 @@ mod hash;
 mod index;
 mod ingest;
 mod keys;
+mod layer;
 mod layout;
 mod lineage;
 mod lock;
@@ -75,6 +76,7 @@ pub use fetched::Fetched;
 pub use figures::{Figures, Share};
 pub use gate::Hold;
 pub use keys::{KeyError, PublicKey, SecretKey};
+pub use layer::{Layer, Published};
 pub use lineage::{Lineage, LineageIndex};
 pub use materialise::{Materialise, Method};
 pub use pack::Packed;

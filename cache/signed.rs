@@ -21,7 +21,7 @@ const HEADER: &str = "plumb-signed 1 ";
 const DOMAIN: &[u8] = b"plumb signed record v1\n";
 
 /// A longer record is refused before it is read: a gather of a hundred thousand branches takes some tens of MB.
-const LONGEST: usize = 256 << 20;
+pub(crate) const LONGEST: usize = 256 << 20;
 
 /// A record with the key of who vouches for it. There is none whose signature does not hold.
 #[derive(Debug, Clone, PartialEq)]

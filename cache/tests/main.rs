@@ -10,6 +10,7 @@ mod damage;
 mod disks;
 mod disown;
 mod fetched;
+mod layers;
 mod mutations;
 mod packs;
 mod records;

@@ -1,0 +1,42 @@
+//! Which object of a layer holds what. Only names: asks nobody.
+
+use object_store::path::Path as Name;
+
+use crate::{ActionKey, Digest, PublicKey};
+
+/// The version of the layout is the first part of every name: another layout lives beside this one.
+const VERSION: &str = "plumb-1";
+
+pub(super) fn format() -> Name {
+    Name::from(format!("{VERSION}/format"))
+}
+
+pub(super) fn blob(digest: &Digest) -> Name {
+    fanned("cas", digest)
+}
+
+pub(super) fn pack(digest: &Digest) -> Name {
+    Name::from(format!("{VERSION}/packs/{digest}"))
+}
+
+pub(super) fn pack_index(digest: &Digest) -> Name {
+    Name::from(format!("{VERSION}/packs/{digest}.index"))
+}
+
+pub(super) fn action(key: &ActionKey) -> Name {
+    fanned("actions", &key.digest())
+}
+
+/// Everything else that is said of an action.
+pub(super) fn witnesses(key: &ActionKey) -> Name {
+    fanned("witnesses", &key.digest())
+}
+
+pub(super) fn witness(key: &ActionKey, result: &Digest, signer: &PublicKey) -> Name {
+    witnesses(key).join(format!("{result}.{}", signer.hex()))
+}
+
+fn fanned(folder: &str, digest: &Digest) -> Name {
+    let hex = digest.to_string();
+    Name::from(format!("{VERSION}/{folder}/{}/{}", &hex[..2], &hex[2..]))
+}

@@ -1,0 +1,89 @@
+//! Packs: many small blobs as one object, since a request costs the same for a byte as for a megabyte. A pack is named
+//! by the digest of the whole; its index is the manifest of it, and each blob is checked against its own name.
+
+use std::sync::Arc;
+
+use super::{Inner, Layer, names};
+use crate::pack::{Manifest, Piece};
+use crate::store::{Store, lock};
+use crate::{CacheError, Digest};
+
+/// Blobs up to this length travel in packs.
+pub(crate) const SMALL: u64 = 256 << 10;
+
+/// A longer index is none: a pack of a million blobs has one of 70 MB.
+const LONGEST_INDEX: u64 = 128 << 20;
+
+impl Layer {
+    /// Sends blobs of this store together, the index last; the name of the pack.
+    pub fn send_pack(&self, store: &Store, blobs: &[(Digest, u64)]) -> Result<Digest, CacheError> {
+        let (mut bytes, mut pieces) = (Vec::new(), Vec::new());
+        for (digest, size) in blobs {
+            let blob = store.read_blob(digest, *size)?;
+            pieces.push(Piece { digest: *digest, length: blob.len() as u64 });
+            bytes.extend(blob);
+        }
+        let (inner, whole) = (Arc::clone(&self.inner), Digest::of(&bytes));
+        let index = Manifest { size: bytes.len() as u64, pieces }.encode();
+        self.wait(async move {
+            inner.put(&names::pack(&whole), bytes).await?;
+            inner.put(&names::pack_index(&whole), index).await.map(|()| whole)
+        })
+    }
+
+    /// The blobs in a pack with their lengths; `None` where there is no such pack.
+    pub fn packed(&self, pack: &Digest) -> Result<Option<Vec<(Digest, u64)>>, CacheError> {
+        let (inner, pack) = (Arc::clone(&self.inner), *pack);
+        let index = self.wait(async move { inner.index(&pack).await })?;
+        Ok(index.map(|index| index.pieces.iter().map(|piece| (piece.digest, piece.length)).collect()))
+    }
+
+    /// A blob out of a pack; `None` where it is not there.
+    pub fn fetch_packed(&self, pack: &Digest, digest: &Digest) -> Result<Option<Vec<u8>>, CacheError> {
+        let (inner, pack, digest) = (Arc::clone(&self.inner), *pack, *digest);
+        self.wait(async move {
+            let Some(index) = inner.index(&pack).await? else { return Ok(None) };
+            let mut at = 0;
+            for piece in &index.pieces {
+                if piece.digest == digest {
+                    return inner.piece(&pack, at, piece).await;
+                }
+                at += piece.length;
+            }
+            Ok(None)
+        })
+    }
+}
+
+impl Inner {
+    /// An index never changes: it is read once.
+    async fn index(&self, pack: &Digest) -> Result<Option<Arc<Manifest>>, CacheError> {
+        let known = lock(&self.indexes).get(pack).cloned();
+        if known.is_some() {
+            return Ok(known);
+        }
+        let name = names::pack_index(pack);
+        let Some(bytes) = self.get(&name, LONGEST_INDEX).await? else { return Ok(None) };
+        let index = Arc::new(Manifest::decode(&bytes).map_err(|why| self.lied(&name, why))?);
+        lock(&self.indexes).insert(*pack, Arc::clone(&index));
+        Ok(Some(index))
+    }
+
+    async fn piece(&self, pack: &Digest, at: u64, piece: &Piece) -> Result<Option<Vec<u8>>, CacheError> {
+        let name = names::pack(pack);
+        if piece.length > SMALL {
+            return Err(self.lied(&name, format!("its index tells of a blob of {} bytes", piece.length)));
+        }
+        // A range of no bytes cannot be asked for.
+        let bytes = match piece.length {
+            0 => Some(Vec::new()),
+            length => self.part(&name, at..at + length).await?,
+        };
+        match bytes {
+            Some(bytes) if Digest::of(&bytes) != piece.digest => {
+                Err(self.lied(&name, format!("its blob `{}` has another digest", piece.digest)))
+            }
+            bytes => Ok(bytes),
+        }
+    }
+}
