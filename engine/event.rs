@@ -139,6 +139,34 @@ pub enum Stopped {
     Most,
 }
 
+/// What attempts at a step took.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Spent {
+    /// From start to end.
+    pub wall_seconds: f64,
+    /// Of all its cores.
+    pub cpu_seconds: f64,
+    /// Wall time times the GPUs that it was given.
+    pub gpu_seconds: f64,
+    /// The most memory it held.
+    pub peak_memory_bytes: u64,
+    /// What it made.
+    pub output_bytes: u64,
+}
+
+impl Spent {
+    /// With another attempt, or another step.
+    pub fn and(self, other: &Spent) -> Self {
+        Self {
+            wall_seconds: self.wall_seconds + other.wall_seconds,
+            cpu_seconds: self.cpu_seconds + other.cpu_seconds,
+            gpu_seconds: self.gpu_seconds + other.gpu_seconds,
+            peak_memory_bytes: self.peak_memory_bytes.max(other.peak_memory_bytes),
+            output_bytes: self.output_bytes + other.output_bytes,
+        }
+    }
+}
+
 /// What is told while a run goes on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "what", rename_all = "kebab-case")]
@@ -202,6 +230,9 @@ pub enum Event {
         why: Vec<Cause>,
         /// 1-based attempt.
         attempt: u32,
+        /// Where it runs.
+        #[serde(default)]
+        executor: String,
     },
     /// The step said something.
     Step {
@@ -218,6 +249,9 @@ pub enum Event {
         took: Duration,
         /// The outputs equal those of the nearest earlier record: what depends on them need not run.
         unchanged: bool,
+        /// What it took.
+        #[serde(default)]
+        spent: Spent,
     },
     /// An attempt failed and another follows.
     Retried {
@@ -233,6 +267,9 @@ pub enum Event {
         /// How long until the next attempt may start.
         #[serde(default)]
         pause: Duration,
+        /// What it took.
+        #[serde(default)]
+        spent: Spent,
     },
     /// A step failed.
     Failed {
@@ -246,6 +283,9 @@ pub enum Event {
         log: Option<String>,
         /// Wall time.
         took: Duration,
+        /// What the attempt took.
+        #[serde(default)]
+        spent: Spent,
     },
     /// A step was not run because another failed or the user stopped the run.
     Skipped {

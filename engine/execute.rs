@@ -71,6 +71,8 @@ pub struct RunOptions {
     pub notes: Vec<Event>,
     /// What was typed, for the history.
     pub command: Vec<String>,
+    /// The run that this one is a further turn of.
+    pub turn_of: Option<String>,
     /// The program that runs the kinds of the house with `__step`; `None` is this one.
     pub own_program: Option<PathBuf>,
     /// Where steps run.
@@ -90,6 +92,7 @@ impl Default for RunOptions {
             stop: Stop::default(),
             notes: Vec::new(),
             command: Vec::new(),
+            turn_of: None,
             own_program: None,
             executor: Arc::new(local::Local::default()),
             detached: false,
@@ -214,9 +217,10 @@ pub async fn run(
     let hold = store.hold()?;
     let mut plan = plan::plan_first(graph, store, &options.plan, facts)?;
     let mut machine = refuse::fit(graph, &plan, &options.limits, store.root())?;
-    let recorder = match store.writable() {
-        true => Some(Recorder::start(store, &graph.name, &graph.file, options.command.clone())?),
-        false => None,
+    let recorder = match (store.writable(), &options.turn_of) {
+        (false, _) => None,
+        (true, Some(run)) => Some(Recorder::resume(store, run)?),
+        (true, None) => Some(Recorder::start(store, &graph.name, &graph.file, options.command.clone())?),
     };
     let kept = Kept::start(store, graph, recorder.as_ref().map(Recorder::id))?;
     kept.list(&plan)?;

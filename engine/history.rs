@@ -2,14 +2,17 @@
 //! `events.jsonl` (every event with its time; progress ticks are left out) and `logs/`. Diagnostics only: no key and
 //! no result ever reads it.
 
+mod steps;
+
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use plumb_cache::Store;
 use serde::{Deserialize, Serialize};
+pub use steps::{StepLine, StepOutcome, steps};
 
 use crate::clock::{self, Stopwatch};
 use crate::error::EngineError;
@@ -72,6 +75,15 @@ pub struct TimedEvent {
     pub event: Event,
 }
 
+/// What earlier turns of a run did.
+#[derive(Debug, Clone, Copy, Default)]
+struct Before {
+    ran: usize,
+    seconds: f64,
+    /// `None` in the first turn.
+    saved_seconds: Option<f64>,
+}
+
 /// Writes the history of one run. Events are for the eyes: trouble with them is told once and fails no run.
 #[derive(Debug)]
 pub struct Recorder {
@@ -79,6 +91,8 @@ pub struct Recorder {
     header: RunHeader,
     events: BufWriter<File>,
     watch: Stopwatch,
+    /// As an earlier turn left it.
+    before: Before,
     failing: bool,
 }
 
@@ -108,7 +122,25 @@ impl Recorder {
             saved_seconds: 0.0,
         };
         let watch = Stopwatch::start();
-        let recorder = Self { folder, header, events: BufWriter::new(events), watch, failing: false };
+        let recorder =
+            Self { folder, header, events: BufWriter::new(events), watch, before: Before::default(), failing: false };
+        recorder.write_header()?;
+        Ok(recorder)
+    }
+
+    /// Goes on with the history of a run that took a turn before: an axis that grows is measured turn by turn.
+    pub fn resume(store: &Store, id: &str) -> Result<Self, EngineError> {
+        let folder = store.runs_folder().join(id);
+        let path = folder.join("run.json");
+        let text = fs::read(&path).map_err(EngineError::io("read the history", &path))?;
+        let header: RunHeader = serde_json::from_slice(&text).map_err(|error| EngineError::Bug(error.to_string()))?;
+        let before = Before { ran: header.ran, seconds: header.seconds, saved_seconds: Some(header.saved_seconds) };
+        let path = folder.join("events.jsonl");
+        let events =
+            OpenOptions::new().append(true).open(&path).map_err(EngineError::io("write the history", &path))?;
+        let header = RunHeader { outcome: None, ..header };
+        let (events, watch) = (BufWriter::new(events), Stopwatch::start());
+        let recorder = Self { folder, header, events, watch, before, failing: false };
         recorder.write_header()?;
         Ok(recorder)
     }
@@ -128,7 +160,8 @@ impl Recorder {
         if matches!(event, Event::Step { event: StepEvent::Progress { .. }, .. } | Event::Fetching { .. }) {
             return Ok(());
         }
-        let timed = TimedEvent { at: self.watch.elapsed().as_secs_f64(), event: event.clone() };
+        let at = self.before.seconds + self.watch.elapsed().as_secs_f64();
+        let timed = TimedEvent { at, event: event.clone() };
         let written = serde_json::to_vec(&timed).map_err(std::io::Error::from).and_then(|mut line| {
             line.push(b'\n');
             self.events.write_all(&line)
@@ -151,9 +184,12 @@ impl Recorder {
     /// Closes the history with the run's outcome and its `Done` event.
     pub fn finish(&mut self, outcome: Outcome, done: &Event) -> Result<(), EngineError> {
         if let Event::Done { ran, hits, failed, skipped, took, saved } = done {
-            let header = &mut self.header;
-            (header.ran, header.hits, header.failed, header.skipped) = (*ran, *hits, *failed, *skipped);
-            (header.seconds, header.saved_seconds) = (took.as_secs_f64(), saved.as_secs_f64());
+            let (header, before) = (&mut self.header, self.before);
+            // What an earlier turn made is a hit of this one, and none of the whole run.
+            (header.ran, header.hits) = (before.ran + ran, hits.saturating_sub(before.ran));
+            (header.failed, header.skipped) = (*failed, *skipped);
+            header.seconds = before.seconds + took.as_secs_f64();
+            header.saved_seconds = before.saved_seconds.unwrap_or(saved.as_secs_f64());
         }
         self.header.outcome = Some(outcome);
         self.flush()?;
@@ -210,11 +246,22 @@ pub fn runs(store: &Store, pipeline: Option<&str>) -> Result<Vec<RunHeader>, Eng
     Ok(found)
 }
 
+/// The run whose id begins so; `None` where there is none, or more than one.
+pub fn find(store: &Store, id: &str) -> Result<Option<RunHeader>, EngineError> {
+    let mut found = runs(store, None)?.into_iter().filter(|run| run.id.starts_with(id));
+    let first = found.next();
+    Ok(first.filter(|_| found.next().is_none()))
+}
+
+/// The log of a step from a run, where one is kept.
+pub fn log_in(store: &Store, run: &str, step: &str) -> Option<PathBuf> {
+    let log = store.runs_folder().join(run).join("logs").join(log_name(step));
+    log.is_file().then_some(log)
+}
+
 /// The log of a step from the last run that started it, where one is kept.
 pub fn last_log(store: &Store, pipeline: &str, step: &str) -> Result<Option<PathBuf>, EngineError> {
-    let folder = store.runs_folder();
-    let log = |run: RunHeader| folder.join(run.id).join("logs").join(log_name(step));
-    Ok(runs(store, Some(pipeline))?.into_iter().map(log).find(|path| path.is_file()))
+    Ok(runs(store, Some(pipeline))?.into_iter().find_map(|run| log_in(store, &run.id, step)))
 }
 
 /// The events of a run, in order. A line that a killed runner left half-written is left out.
@@ -266,7 +313,7 @@ pub fn status(events: &[TimedEvent]) -> BTreeMap<String, StepStatus> {
             Event::Hit { step, saved, .. } => (step, StepStatus::Hit { saved }),
             Event::Started { step, .. } => (step, StepStatus::Running),
             Event::Finished { step, took, .. } => (step, StepStatus::Finished { took }),
-            Event::Failed { step, error, hint, log, took } => (step, StepStatus::Failed { error, hint, log, took }),
+            Event::Failed { step, error, hint, log, took, .. } => (step, StepStatus::Failed { error, hint, log, took }),
             Event::Skipped { step, because } => (step, StepStatus::Skipped { because }),
             _ => continue,
         };
@@ -321,6 +368,7 @@ mod tests {
     use plumb_cache::StoreOptions;
 
     use super::*;
+    use crate::event::Spent;
 
     #[test]
     fn a_run_can_be_read_back_from_its_history() {
@@ -331,9 +379,15 @@ mod tests {
         let took = Duration::from_secs(2);
         let tick = StepEvent::Progress { done: 1, total: None, unit: "rows".into() };
         let told = [
-            Event::Started { step: step.clone(), kind: "command".into(), why: Vec::new(), attempt: 1 },
+            Event::Started {
+                step: step.clone(),
+                kind: "command".into(),
+                why: Vec::new(),
+                attempt: 1,
+                executor: "local".into(),
+            },
             Event::Step { step: step.clone(), event: tick },
-            Event::Finished { step: step.clone(), took, unchanged: false },
+            Event::Finished { step: step.clone(), took, unchanged: false, spent: Spent::default() },
             Event::Done { ran: 1, hits: 0, failed: 0, skipped: 0, took, saved: Duration::ZERO },
         ];
         for event in &told {

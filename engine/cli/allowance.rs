@@ -2,8 +2,10 @@
 //! out.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use plumb_engine::budget::{Budget, Fit, Need, Resource, Trim};
+use plumb_engine::event::Spent;
 use plumb_engine::graph::{Graph, StepId};
 use serde::Serialize;
 
@@ -23,6 +25,9 @@ pub struct AllowanceArgs {
     /// Keep what fits the budget, in the plan's order, and say what is left out
     #[arg(long, requires = "budget")]
     pub trim: bool,
+    /// What earlier turns of the same run took of the budget.
+    #[arg(skip)]
+    pub spent: f64,
 }
 
 /// How a plan stands to its budget.
@@ -30,6 +35,8 @@ pub struct AllowanceArgs {
 pub struct Allowance {
     #[serde(flatten)]
     budget: Budget,
+    /// What earlier turns of the same run took of it.
+    spent_seconds: f64,
     needs_seconds: f64,
     /// Steps whose cost is not known.
     unknown: Vec<String>,
@@ -45,15 +52,17 @@ impl AllowanceArgs {
     /// Fits a plan to the budget, if there is one. `command` is what `--trim` would be added to.
     pub fn apply(&self, fit: Fit<'_>, command: &str) -> Result<Option<Allowance>, Trouble> {
         let Some(budget) = self.budget else { return Ok(None) };
+        let rest = Budget { seconds: (budget.seconds - self.spent).max(0.0), ..budget };
         let all = fit.all();
-        let need = fit.need(&budget, &all);
-        let fits = need.unknown.is_empty() && need.seconds <= budget.seconds;
+        let need = fit.need(&rest, &all);
+        let fits = need.unknown.is_empty() && need.seconds <= rest.seconds;
         if !fits && !self.trim {
-            return Err(refusal(fit, &budget, &need, command));
+            return Err(refusal(fit, &budget, self.spent, &need, command));
         }
-        let Trim { kept, left } = if fits { Trim { kept: all, left: Vec::new() } } else { fit.trim(&budget) };
+        let Trim { kept, left } = if fits { Trim { kept: all, left: Vec::new() } } else { fit.trim(&rest) };
         Ok(Some(Allowance {
             budget,
+            spent_seconds: self.spent,
             needs_seconds: need.seconds,
             unknown: addresses(fit.graph, &need.unknown),
             fits,
@@ -63,10 +72,22 @@ impl AllowanceArgs {
     }
 }
 
+impl AllowanceArgs {
+    /// Takes what a turn of the run took off the budget.
+    pub fn spend(&mut self, took: Duration, spent: &Spent) {
+        let Some(budget) = self.budget else { return };
+        self.spent += match budget.resource {
+            Resource::Wall => took.as_secs_f64(),
+            Resource::Cpu => spent.cpu_seconds,
+            Resource::Gpu => spent.gpu_seconds,
+        };
+    }
+}
+
 impl Allowance {
     /// Says how it stands.
     pub fn tell(&self, context: &Context) {
-        let asked = amount(&self.budget, self.budget.seconds);
+        let asked = asked(&self.budget, self.spent_seconds);
         let needs = amount(&self.budget, self.needs_seconds);
         if self.fits {
             return context.printer.note(&format!("the budget of {asked} holds: about {needs} are needed"));
@@ -81,9 +102,15 @@ impl Allowance {
     }
 }
 
-fn refusal(fit: Fit<'_>, budget: &Budget, need: &Need, command: &str) -> Trouble {
-    let (asked, needs) = (amount(budget, budget.seconds), amount(budget, need.seconds));
-    if need.seconds > budget.seconds {
+/// `2 h`, or `2 h (30 min of it spent)`.
+fn asked(budget: &Budget, spent: f64) -> String {
+    let asked = amount(budget, budget.seconds);
+    if spent > 0.0 { format!("{asked} ({} of it spent)", units::seconds(spent)) } else { asked }
+}
+
+fn refusal(fit: Fit<'_>, budget: &Budget, spent: f64, need: &Need, command: &str) -> Trouble {
+    let (asked, needs) = (asked(budget, spent), amount(budget, need.seconds));
+    if need.seconds > budget.seconds - spent {
         let more = if need.unknown.is_empty() { String::new() } else { unknown(fit.graph, need) };
         let told = format!("the plan needs about {needs}, and the budget is {asked}{more}");
         return Trouble::usage(told, format!("`{command} --trim` keeps what fits, in the plan's order"));

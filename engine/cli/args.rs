@@ -98,7 +98,7 @@ pub enum Command {
     /// Print the pipeline's graph as a picture (SVG), or for Graphviz or Mermaid
     #[command(after_help = graph::EXAMPLES)]
     Graph(GraphArgs),
-    /// List past runs, or print the last log of a step
+    /// List past runs, tell what each step of one took, or print the log of a step
     #[command(after_help = log::EXAMPLES)]
     Log(LogArgs),
     /// Pin what the sources hold, or accept that they changed

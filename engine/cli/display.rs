@@ -90,7 +90,7 @@ impl Display {
                 self.started(step, &again);
             }
             Event::Step { step, event } => self.said(step, event),
-            Event::Finished { step, took, unchanged } => self.finished(step, *took, *unchanged),
+            Event::Finished { step, took, unchanged, .. } => self.finished(step, *took, *unchanged),
             Event::Retried { step, error, pause, .. } => {
                 self.ended(step, false);
                 let pause = if pause.is_zero() { String::new() } else { format!("; in {}", units::duration(*pause)) };

@@ -1,9 +1,12 @@
 //! `plumb run` and `plumb demo`: runs what is missing, tells it while it goes on and when it is over.
 
+use std::time::Duration;
+
 use plumb_cache::Store;
 use plumb_engine::budget::Fit;
 use plumb_engine::error::EngineError;
 use plumb_engine::estimate::Forecast;
+use plumb_engine::event::Spent;
 use plumb_engine::execute::{self, RunOptions, Stop};
 use plumb_engine::graph::Graph;
 use plumb_engine::plan::Plan;
@@ -39,7 +42,8 @@ pub fn run_until(context: &Context, args: &RunArgs, stop: &Stop) -> Result<Exit,
         (false, false) => Manner::People,
     };
     let mut choice = args.choice.clone();
-    let (mut measured, mut ended) = (None, None);
+    let mut allowance = args.allowance.clone();
+    let (mut measured, mut ended, mut turn_of) = (None, None, None);
     // Replicate by replicate where an axis grows: each turn makes what decides on the next one, the last the goals.
     loop {
         let (mut graph, plan) = choice.load(context, &args.pipeline)?;
@@ -55,18 +59,21 @@ pub fn run_until(context: &Context, args: &RunArgs, stop: &Stop) -> Result<Exit,
             return Ok(exit);
         }
         options.notes.extend(growth::event(&graph));
-        if args.allowance.budget.is_some() {
+        if allowance.budget.is_some() {
             let store = context.store()?;
             let plan = context.plan(&graph, &store, &options.plan)?;
             let forecast = Forecast::of(&graph, &plan, &store)?;
             let fit = Fit { graph: &graph, plan: &plan, forecast: &forecast, jobs: options.limits.cpus() };
             let command = format!("plumb run {} --budget …", args.pipeline.file.display());
-            if let Some(allowance) = args.allowance.apply(fit, &command)? {
-                allowance.tell(context);
-                trim(&mut graph, &plan, &allowance);
+            if let Some(allowed) = allowance.apply(fit, &command)? {
+                allowed.tell(context);
+                trim(&mut graph, &plan, &allowed);
             }
         }
-        let exit = execute(context, &graph, manner, options, turn)?;
+        options.turn_of = turn_of;
+        let Ended { exit, run, took, spent } = execute(context, &graph, manner, options, turn)?;
+        allowance.spend(took, &spent);
+        turn_of = run;
         let again = turn == Turn::Measure || (!choice.fresh.is_empty() && graph.growing.is_some());
         if exit != Exit::Done || !again {
             return Ok(exit);
@@ -92,10 +99,25 @@ pub fn demo(context: &Context, args: &DemoArgs) -> Result<Exit, Trouble> {
     let pipeline = Pipeline { file, variant };
     let graph = context.load(&pipeline, &[])?;
     let manner = if args.form.json { Manner::Json } else { Manner::People };
-    execute(context, &graph, manner, RunOptions::default(), Turn::Goals)
+    Ok(execute(context, &graph, manner, RunOptions::default(), Turn::Goals)?.exit)
 }
 
-fn execute(context: &Context, graph: &Graph, manner: Manner, options: RunOptions, turn: Turn) -> Result<Exit, Trouble> {
+/// How a turn ended.
+struct Ended {
+    exit: Exit,
+    /// The id in the history, which a further turn goes on with.
+    run: Option<String>,
+    took: Duration,
+    spent: Spent,
+}
+
+fn execute(
+    context: &Context,
+    graph: &Graph,
+    manner: Manner,
+    options: RunOptions,
+    turn: Turn,
+) -> Result<Ended, Trouble> {
     let store = context.store()?;
     let command = std::env::args().skip(1).collect();
     let options = RunOptions { command, ..options };
@@ -113,7 +135,8 @@ fn execute(context: &Context, graph: &Graph, manner: Manner, options: RunOptions
     if manner != Manner::Json && turn == Turn::Goals {
         results::print(&context.printer, graph, &done.records, &store);
     }
-    Ok(trouble::exit_of(done.class()))
+    let exit = trouble::exit_of(done.class());
+    Ok(Ended { exit, run: done.run, took: done.took, spent: told.spent() })
 }
 
 // The run is awaited here and not spawned: its children die with the thread that started them.

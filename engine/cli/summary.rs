@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use plumb_engine::event::{Cause, Event};
+use plumb_engine::event::{Cause, Event, Spent};
 use plumb_engine::explain;
 
 use crate::paint::Tone;
@@ -27,6 +27,7 @@ pub struct Summary {
     failures: Vec<Failure>,
     skipped: Vec<String>,
     done: Option<Done>,
+    spent: Spent,
 }
 
 #[derive(Debug, Clone)]
@@ -57,7 +58,8 @@ impl Summary {
             Event::Started { step, why, .. } => {
                 self.reasons.insert(step.clone(), why.clone());
             }
-            Event::Finished { step, took, unchanged } => {
+            Event::Finished { step, took, unchanged, spent } => {
+                self.spent = self.spent.and(spent);
                 self.ran.push(Ran { step: step.clone(), took: *took, unchanged: *unchanged });
             }
             Event::Hit { step, saved, .. } => {
@@ -73,6 +75,11 @@ impl Summary {
             Event::Done { took, saved, .. } => self.done = Some(Done { took: *took, saved: *saved }),
             _ => {}
         }
+    }
+
+    /// What its steps took, one after another.
+    pub fn spent(&self) -> Spent {
+        self.spent
     }
 
     /// Whether a step was started.

@@ -113,6 +113,11 @@ impl Ending {
 
 /// Runs programs.
 pub trait Executor: Send + Sync {
+    /// What a run's history calls it.
+    fn name(&self) -> &'static str {
+        "local"
+    }
+
     /// Runs a program to its end, tells its events as they come, and heeds `stop`. Blocks its thread.
     fn run(&self, launch: &Launch, stop: &Stop, told: &mut dyn FnMut(StepEvent)) -> Ending;
 }

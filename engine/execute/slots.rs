@@ -29,6 +29,13 @@ pub struct Held {
     disk: u64,
 }
 
+impl Held {
+    /// How many GPUs.
+    pub fn gpus(&self) -> usize {
+        self.gpus.len()
+    }
+}
+
 impl Slots {
     /// All of a machine.
     pub fn new(machine: Machine) -> Self {

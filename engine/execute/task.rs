@@ -83,11 +83,20 @@ pub(super) struct Failure {
     /// The user stopped it: no failure of the step.
     pub(super) stopped: bool,
     pub(super) took: Duration,
+    /// Of its program; nothing where none ran.
+    pub(super) cost: Cost,
 }
 
 impl Failure {
     pub(super) fn new(error: StageError, cause: RetryCause) -> Self {
-        Self { error: error.message, hint: error.hint, cause, stopped: false, took: Duration::ZERO }
+        Self {
+            error: error.message,
+            hint: error.hint,
+            cause,
+            stopped: false,
+            took: Duration::ZERO,
+            cost: Cost::default(),
+        }
     }
 
     /// The same, as what the user asked for.
@@ -99,6 +108,15 @@ impl Failure {
 pub(super) enum Trouble {
     Failed(Failure),
     Engine(EngineError),
+}
+
+impl Trouble {
+    fn after(self, ending: &Ending) -> Self {
+        match self {
+            Trouble::Failed(failure) => Trouble::Failed(Failure { cost: cost(ending), ..failure }),
+            Trouble::Engine(error) => Trouble::Engine(error),
+        }
+    }
 }
 
 impl From<StageError> for Trouble {
@@ -230,6 +248,16 @@ impl Task {
         ended: &Ended<'_>,
         publish: impl FnOnce(ActionRecord) -> Result<ActionRecord, Trouble>,
     ) -> Result<ActionRecord, Trouble> {
+        self.concluded(store, scratch, ended, publish).map_err(|trouble| trouble.after(ended.ending))
+    }
+
+    fn concluded(
+        &self,
+        store: &Store,
+        scratch: &Path,
+        ended: &Ended<'_>,
+        publish: impl FnOnce(ActionRecord) -> Result<ActionRecord, Trouble>,
+    ) -> Result<ActionRecord, Trouble> {
         let environment = Verdict { task: self, ended }.of(scratch)?;
         if let Some(name) = place::changed(store, self.outside())? {
             let error = StageError::new(format!("`{name}` changed while the step ran, so its result is not kept"));
@@ -297,12 +325,7 @@ impl Task {
             let names: Vec<&str> = self.run.secrets.iter().map(|secret| secret.name.as_str()).collect();
             environment.insert("secrets".into(), names.join(", "));
         }
-        let cost = Cost {
-            wall_seconds: ending.wall.as_secs_f64(),
-            cpu_seconds: ending.cpu.as_secs_f64(),
-            peak_memory_bytes: ending.peak_memory_bytes,
-        };
-        let format = RECORD_FORMAT;
+        let (format, cost) = (RECORD_FORMAT, cost(ending));
         ActionRecord { format, outputs, cost, environment, made_at: clock::now(), ..self.draft.clone() }
     }
 
@@ -315,5 +338,13 @@ impl Task {
             return Ok(ActionRecord { outputs: first.outputs, cost: first.cost, ..record });
         }
         Ok(record)
+    }
+}
+
+fn cost(ending: &Ending) -> Cost {
+    Cost {
+        wall_seconds: ending.wall.as_secs_f64(),
+        cpu_seconds: ending.cpu.as_secs_f64(),
+        peak_memory_bytes: ending.peak_memory_bytes,
     }
 }

@@ -364,3 +364,35 @@ with = { x = ["l_acc"], y = "l_acc" }
         assert!(!scene.result(artifact).contains("adaptive"));
     }
 }
+
+#[test]
+fn all_turns_of_a_growth_are_one_run_of_the_history() {
+    let scene = study();
+    scene.plumb("run p.toml").exits(0);
+    let runs = scene.plumb("log --json").exits(0).json();
+    let runs = runs.as_array().unwrap();
+    let counts = |run: &serde_json::Value| ["ran", "hits", "failed"].map(|name| run[name].as_u64().unwrap());
+    assert_eq!(runs.iter().map(counts).collect::<Vec<_>>(), [[11, 0, 0]]);
+    let id = runs[0]["id"].as_str().unwrap();
+    let steps = scene.plumb(&format!("log {id} --json")).exits(0).json()["steps"].as_array().unwrap().clone();
+    assert_eq!(steps.len(), 11);
+    assert!(steps.iter().all(|step| step["outcome"] == "ran" && step["attempts"] == 1), "{steps:#?}");
+    scene.plumb("run p.toml").exits(0);
+    let runs = scene.plumb("log --json").exits(0).json();
+    assert_eq!(runs.as_array().unwrap().iter().map(counts).collect::<Vec<_>>(), [[0, 11, 0], [11, 0, 0]]);
+}
+
+#[test]
+fn a_budget_holds_for_the_whole_growth() {
+    let scene = study();
+    // The limits are what a step takes at most: two seeds of two arms are 40 s, and so is the table at the end.
+    let limited = |file: &str, time: &str| format!("{{ {file} }}\nrun.time = \"{time}\"");
+    let (score, verdict) = ("metrics = \"metrics.json\"", "rule = \"rule.txt\"");
+    scene.edit(&format!("{{ {score} }}"), &limited(score, "10s"));
+    scene.edit(&format!("{{ {verdict} }}"), &limited(verdict, "40s"));
+    let told = scene.plumb("run p.toml --budget 40cpu-s").exits(2);
+    assert!(told.stderr.contains("of it spent)"), "{}", told.stderr);
+    assert_eq!(scene.executed(), "a/0 a/1 a/2 a/3 a/4 b/0 b/1 b/2 b/3 b/4");
+    scene.plumb("run p.toml --budget 40cpu-s").exits(0);
+    assert_eq!(scene.executed(), "verdict", "this run has spent nothing before");
+}

@@ -44,9 +44,9 @@ fn log_lists_the_runs_and_prints_the_last_log_of_a_step() {
     scene.plumb("run p.toml").exits(0);
     scene.plumb("run p.toml").exits(0);
     scene.plumb("log p.toml").exits(0).prints(expect![[r#"
-        started  pipeline  ended  took  ran  hits  failed  command
-        [WHEN]  p  done  [TIME]  0  3  0  run p.toml
-        [WHEN]  p  done  [TIME]  3  0  0  run p.toml
+        run  started  pipeline  ended  took  ran  hits  failed  command
+        [RUN]  [WHEN]  p  done  [TIME]  0  3  0  run p.toml
+        [RUN]  [WHEN]  p  done  [TIME]  3  0  0  run p.toml
     "#]]);
     scene.plumb("log p.toml prep").exits(0).prints(expect![[r#"
         sorting
@@ -55,6 +55,55 @@ fn log_lists_the_runs_and_prints_the_last_log_of_a_step() {
     scene.plumb("log p.toml nothing").exits(2);
     let runs = scene.plumb("log --json").exits(0).json();
     assert_eq!(runs.as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn log_tells_what_each_step_of_a_run_took() {
+    let scene = reruns::chain();
+    scene.edit("echo report >> $HOME/ran;", "echo tried; [ -e $HOME/again ] || { touch $HOME/again; exit 1; };");
+    scene.plumb("run p.toml count").exits(0);
+    scene.edit("[stage.report]", "[stage.report]\nrun = { gpu = 1, retry = { max = 1 } }");
+    scene.plumb("run p.toml --gpus 0").exits(0);
+    let runs = scene.plumb("log --json").exits(0).json();
+    let ids: Vec<&str> = runs.as_array().unwrap().iter().map(|run| run["id"].as_str().unwrap()).collect();
+    scene.plumb(&format!("log {}", ids[1])).exits(0).prints(expect![[r#"
+        run  started  pipeline  ended  took  ran  hits  failed  command
+        [RUN]  [WHEN]  p  done  [TIME]  2  0  0  run p.toml count
+
+        step  kind  took  CPU  memory  output  on
+        prep  ran  command  [TIME]  [TIME]  [SIZE]  [SIZE]  local
+        count  ran  command  [TIME]  [TIME]  [SIZE]  [SIZE]  local
+        in all  [TIME]  [TIME]  [SIZE]  [SIZE]
+    "#]]);
+    scene.plumb(&format!("log {}", ids[0])).exits(0).prints(expect![[r#"
+        run  started  pipeline  ended  took  ran  hits  failed  command
+        [RUN]  [WHEN]  p  done  [TIME]  1  2  0  run p.toml
+
+        step  kind  took  CPU  memory  output  attempts  on
+        report  ran  command  [TIME]  [TIME]  [SIZE]  [SIZE]  2  local
+        in all  [TIME]  [TIME]  [SIZE]  [SIZE]
+
+        2 hits saved [TIME]
+    "#]]);
+    let told = scene.plumb(&format!("log {} --json", ids[0])).exits(0).json();
+    let report = told["steps"].as_array().unwrap().iter().find(|step| step["step"] == "report").unwrap();
+    let kept = ["outcome", "kind", "executor"].map(|name| report[name].as_str().unwrap());
+    assert_eq!((kept, report["attempts"].as_u64()), (["ran", "command", "local"], Some(2)));
+    assert_eq!(report["spent"]["output_bytes"], scene.result("report.text").len());
+    let spent = |name: &str| report["spent"][name].as_f64().unwrap();
+    assert!(spent("wall_seconds") > 0.0 && spent("peak_memory_bytes") > 0.0, "{report}");
+    assert!((spent("gpu_seconds") - spent("wall_seconds")).abs() < 1e-9, "one GPU: {report}");
+    assert_eq!(told["total"]["output_bytes"], report["spent"]["output_bytes"]);
+    scene.plumb(&format!("log {} report", ids[0])).exits(0).prints(expect![[r#"
+        tried
+        tried
+    "#]]);
+    scene.plumb(&format!("log {} prep", ids[0])).exits(1);
+    scene.plumb("log 19991231T").exits(2).says(expect![[r#"
+        ---
+        error: no one run has an id that begins with `19991231T`
+        hint: `plumb log` lists them
+    "#]]);
 }
 
 #[test]
@@ -121,7 +170,7 @@ fn help_teaches_with_examples() {
           status       Show per stage what is done and what is missing, and the metrics so far
           show         List the stage kinds, or show one kind's inputs, outputs and parameters
           graph        Print the pipeline's graph as a picture (SVG), or for Graphviz or Mermaid
-          log          List past runs, or print the last log of a step
+          log          List past runs, tell what each step of one took, or print the log of a step
           lock         Pin what the sources hold, or accept that they changed
           open         Print the path of an artifact in the cache
           export       Write a result with its provenance as a Workflow Run RO-Crate

@@ -4,38 +4,44 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use plumb_cache::{ActionRecord, Digest};
+use plumb_cache::{ActionRecord, Cost, Digest};
 
 use super::{Phase, Queued, Running, Scheduler};
 use crate::error::EngineError;
-use crate::event::{self, Event};
+use crate::event::{self, Event, Spent};
 use crate::execute::task::{Failure, Outcome};
 use crate::graph::{Graph, Reference, StepId};
 use crate::plan::references;
+
+/// What is told of a failure: the error, a hint, the log.
+type Told = (String, Option<String>, Option<String>);
 
 impl Scheduler<'_, '_, '_> {
     /// An attempt has ended.
     pub(super) fn ended(&mut self, id: StepId, outcome: Outcome) {
         let Some(Running { slots, queued }) = self.running.remove(&id) else { return };
+        let gpus = slots.gpus();
         self.slots.give_back(slots);
         match outcome {
-            Outcome::Made(record, took) => self.made(id, *record, queued.before, took),
+            Outcome::Made(record, took) => self.made(id, *record, queued.before, (took, gpus)),
             Outcome::InputGone => self.defer(id),
             Outcome::Broken(error) => self.broken(error),
             Outcome::Failed(failure) if failure.stopped => self.skip(id, self.why_stopped()),
-            Outcome::Failed(failure) if self.retries(id, &queued, &failure) => self.again(id, queued, failure),
-            Outcome::Failed(Failure { error, hint, took, .. }) => {
+            Outcome::Failed(failure) if self.retries(id, &queued, &failure) => self.again(id, queued, failure, gpus),
+            Outcome::Failed(Failure { error, hint, took, cost, .. }) => {
                 let log = self.teller.log_of(&queued.draft.step);
                 let log = log.exists().then(|| log.display().to_string());
-                self.fail(id, error, hint, log, took);
+                self.fail(id, (error, hint, log), took, spent(&cost, gpus));
             }
         }
     }
 
-    fn made(&mut self, id: StepId, record: ActionRecord, before: Option<Digest>, took: Duration) {
+    fn made(&mut self, id: StepId, record: ActionRecord, before: Option<Digest>, (took, gpus): (Duration, usize)) {
         let unchanged = before.is_some_and(|before| before == record.result_digest());
         self.report.ran.insert(id);
-        self.teller.tell(&Event::Finished { step: record.step.clone(), took, unchanged });
+        let output_bytes = record.outputs.values().map(|output| output.artifact.size).sum();
+        let spent = Spent { output_bytes, ..spent(&record.cost, gpus) };
+        self.teller.tell(&Event::Finished { step: record.step.clone(), took, unchanged, spent });
         self.done(id, record);
     }
 
@@ -51,10 +57,17 @@ impl Scheduler<'_, '_, '_> {
         listed && queued.attempt <= run.retries && self.may_start()
     }
 
-    fn again(&mut self, id: StepId, queued: Queued, Failure { error, cause, .. }: Failure) {
+    fn again(&mut self, id: StepId, queued: Queued, Failure { error, cause, cost, .. }: Failure, gpus: usize) {
         let (step, attempt) = (queued.draft.step.clone(), queued.attempt);
         let pause = self.round.graph.step(id).run.pause_after(attempt);
-        self.teller.tell(&Event::Retried { step, error, attempt, cause: Some(cause), pause });
+        self.teller.tell(&Event::Retried {
+            step,
+            error,
+            attempt,
+            cause: Some(cause),
+            pause,
+            spent: spent(&cost, gpus),
+        });
         self.board.put(id, Phase::Queued);
         let not_before = self.watch.elapsed() + pause;
         self.queue.put(id, Queued { attempt: attempt + 1, not_before, ..queued });
@@ -74,12 +87,12 @@ impl Scheduler<'_, '_, '_> {
 
     /// It cannot even start.
     pub(super) fn fail_unstarted(&mut self, id: StepId, error: String, hint: Option<String>) {
-        self.fail(id, error, hint, None, Duration::ZERO);
+        self.fail(id, (error, hint, None), Duration::ZERO, Spent::default());
     }
 
-    fn fail(&mut self, id: StepId, error: String, hint: Option<String>, log: Option<String>, took: Duration) {
+    fn fail(&mut self, id: StepId, (error, hint, log): Told, took: Duration, spent: Spent) {
         let step = self.address(id);
-        self.teller.tell(&Event::Failed { step, error, hint, log, took });
+        self.teller.tell(&Event::Failed { step, error, hint, log, took, spent });
         if !self.round.keep_going {
             self.halted_by = Some(id);
         }
@@ -134,4 +147,9 @@ fn tolerates(graph: &Graph, dependent: StepId, missing: StepId) -> bool {
         .flat_map(references)
         .filter(|(reference, _)| matches!(reference, Reference::Step { step, .. } if *step == missing));
     asked.all(|(_, mark)| mark)
+}
+
+fn spent(cost: &Cost, gpus: usize) -> Spent {
+    let Cost { wall_seconds, cpu_seconds, peak_memory_bytes } = *cost;
+    Spent { wall_seconds, cpu_seconds, gpu_seconds: wall_seconds * gpus as f64, peak_memory_bytes, output_bytes: 0 }
 }

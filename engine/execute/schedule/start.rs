@@ -105,7 +105,8 @@ impl Scheduler<'_, '_, '_> {
         let task = self.task(id, &queued, &slots, claim);
         let kind = task.kind.declaration().kind.to_string();
         let (why, attempt) = (queued.why.clone(), queued.attempt);
-        self.teller.tell(&Event::Started { step: queued.draft.step.clone(), kind, why, attempt });
+        let executor = self.round.executor.name().to_string();
+        self.teller.tell(&Event::Started { step: queued.draft.step.clone(), kind, why, attempt, executor });
         self.board.put(id, Phase::Running);
         let recipe = queued.draft.recipe;
         self.running.insert(id, Running { slots, queued });
