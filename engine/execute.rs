@@ -217,11 +217,8 @@ pub async fn run(
     let hold = store.hold()?;
     let mut plan = plan::plan_first(graph, store, &options.plan, facts)?;
     let mut machine = refuse::fit(graph, &plan, &options.limits, store.root())?;
-    let recorder = match (store.writable(), &options.turn_of) {
-        (false, _) => None,
-        (true, Some(run)) => Some(Recorder::resume(store, run)?),
-        (true, None) => Some(Recorder::start(store, &graph.name, &graph.file, options.command.clone())?),
-    };
+    let named = (graph.name.as_str(), graph.file.as_path());
+    let recorder = Recorder::open(store, named, options.command.clone(), options.turn_of.as_deref())?;
     let kept = Kept::start(store, graph, recorder.as_ref().map(Recorder::id))?;
     kept.list(&plan)?;
     index_anew(store, &plan)?;

@@ -77,11 +77,11 @@ fn log_tells_what_each_step_of_a_run_took() {
     "#]]);
     scene.plumb(&format!("log {}", ids[0])).exits(0).prints(expect![[r#"
         run  started  pipeline  ended  took  ran  hits  failed  command
-        [RUN]  [WHEN]  p  done  [TIME]  1  2  0  run p.toml
+        [RUN]  [WHEN]  p  done  [TIME]  1  2  0  run p.toml --gpus 0
 
-        step  kind  took  CPU  memory  output  attempts  on
-        report  ran  command  [TIME]  [TIME]  [SIZE]  [SIZE]  2  local
-        in all  [TIME]  [TIME]  [SIZE]  [SIZE]
+        step  kind  took  CPU  GPU  memory  output  attempts  on
+        report  ran  command  [TIME]  [TIME]  [TIME]  [SIZE]  [SIZE]  2  local
+        in all  [TIME]  [TIME]  [TIME]  [SIZE]  [SIZE]
 
         2 hits saved [TIME]
     "#]]);
