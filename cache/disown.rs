@@ -119,8 +119,7 @@ impl Store {
     /// Whether the mark is on this very result: what an action key finds was made from these very inputs, so where they
     /// came from does not matter.
     pub(crate) fn bears_a_mark(&self, record: &ActionRecord) -> Result<bool, CacheError> {
-        let marks = self.marks()?;
-        Ok(!marks.all.is_empty() && marks.of(record.action, record.result_digest()).is_some())
+        Ok(self.marks()?.bear(record))
     }
 
     /// The action has made this result once more: it may be used.
@@ -177,7 +176,7 @@ impl Store {
     }
 
     /// One `stat` while the folder does not change.
-    fn marks(&self) -> Result<Arc<Marks>, CacheError> {
+    pub(crate) fn marks(&self) -> Result<Arc<Marks>, CacheError> {
         let folder = self.inner.layout.folder("disowned");
         let stamp = fs::metadata(&folder).ok().map(|metadata| FileStamp::of(&metadata));
         let mut held = lock(&self.inner.disowned);
@@ -205,6 +204,11 @@ impl Store {
 }
 
 impl Marks {
+    /// Whether one of them is on this very result.
+    pub(crate) fn bear(&self, record: &ActionRecord) -> bool {
+        !self.all.is_empty() && self.of(record.action, record.result_digest()).is_some()
+    }
+
     fn of(&self, action: ActionKey, result: Digest) -> Option<Disowned> {
         let mark = self.all.get(&(action, result))?.clone();
         Some(Disowned { action, result, mark })

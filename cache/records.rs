@@ -11,13 +11,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::blobs::Temp;
+use crate::disown::Marks;
 use crate::files::{self, Placed};
 use crate::store::Store;
 use crate::{ActionKey, ActionRecord, CacheError, Digest, Realisation, RecipeKey};
@@ -201,12 +202,12 @@ impl Store {
     /// The records that realise a recipe, first published first, each with this recipe's own document and ancestry.
     /// None that was disowned; whether one was made from what was is for the caller to look at (`disowned`).
     pub fn recipe(&self, key: &RecipeKey) -> Result<Vec<ActionRecord>, CacheError> {
-        let mut records = Vec::new();
-        for record in self.realisations(key)? {
-            if !self.bears_a_mark(&record)? {
-                records.push(record);
-            }
-        }
+        self.unmarked(key, &*self.marks()?)
+    }
+
+    fn unmarked(&self, key: &RecipeKey, marks: &Marks) -> Result<Vec<ActionRecord>, CacheError> {
+        let mut records = self.realisations(key)?;
+        records.retain(|record| !marks.bear(record));
         Ok(records)
     }
 
@@ -240,9 +241,14 @@ impl Store {
         Ok(records)
     }
 
-    /// `recipe`, for many at once and in their order.
+    /// `recipe`, for many at once and in their order. Marks are looked for once.
     pub fn recipes(&self, keys: &[RecipeKey]) -> Result<Vec<Vec<ActionRecord>>, CacheError> {
-        keys.par_iter().with_min_len(32).map(|key| self.recipe(key)).collect()
+        let marks = self.marks()?;
+        match keys {
+            // No other thread is woken for one: a chain asks so ten thousand times.
+            [key] => Ok(vec![self.unmarked(key, &marks)?]),
+            keys => keys.par_iter().with_min_len(32).map(|key| self.unmarked(key, &marks)).collect(),
+        }
     }
 
     /// What a stage of a pipeline published, newest first, disowned or not: a hint, from an index that may have lost
@@ -307,9 +313,12 @@ fn as_seen(record: ActionRecord, view: Option<View>, key: &RecipeKey) -> Option<
     proven.then_some(ActionRecord { recipe: *key, recipe_document, ancestry, ..record })
 }
 
+/// Small files, many of them: their length is not asked for first.
 pub(crate) fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, CacheError> {
-    match fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
+    let mut bytes = Vec::with_capacity(4 << 10);
+    let read = fs::File::open(path).and_then(|file| file.take(u64::MAX).read_to_end(&mut bytes));
+    match read {
+        Ok(_) => Ok(Some(bytes)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(source) => Err(CacheError::system("reading", path, source)),
     }

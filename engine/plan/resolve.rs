@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use plumb_cache::{ActionKey, ActionRecord, Artifact, CacheError, Disowned, Mark, Realisation, RecipeKey, Store};
+use plumb_cache::{ActionKey, ActionRecord, Artifact, Disowned, Mark, Realisation, RecipeKey, Store};
 use rayon::prelude::*;
 
 use super::inputs::{Trouble, action, as_made_here};
@@ -122,18 +122,13 @@ impl Resolver<'_> {
 
     fn look_up_recipes(&mut self, ids: &BTreeSet<StepId>) -> Result<(), EngineError> {
         let unknown: Vec<StepId> = ids.iter().copied().filter(|id| !self.candidates.contains_key(id)).collect();
-        let (store, facts) = (self.store, self.facts);
-        let look = |id: StepId| -> Result<(StepId, Vec<Arc<ActionRecord>>), CacheError> {
+        let recipes: Vec<RecipeKey> = unknown.iter().map(|id| self.facts.recipe(*id)).collect();
+        for (id, records) in unknown.into_iter().zip(self.store.recipes(&recipes)?) {
             // The index only points: a record counts if it was made for this very document.
-            let document = facts.recipe_document(id);
-            let records = store.recipe(&facts.recipe(id))?.into_iter();
-            Ok((id, records.filter(|record| record.recipe_document == document).map(Arc::new).collect()))
-        };
-        let found: Result<Vec<_>, CacheError> = match &unknown[..] {
-            [one] => look(*one).map(|found| vec![found]),
-            _ => unknown.into_par_iter().map(look).collect(),
-        };
-        self.candidates.extend(found?);
+            let document = self.facts.recipe_document(id);
+            let records = records.into_iter().filter(|record| record.recipe_document == document);
+            self.candidates.insert(id, records.map(Arc::new).collect());
+        }
         Ok(())
     }
 
