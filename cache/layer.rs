@@ -9,14 +9,18 @@
 //! plumb-1/packs/DIGEST.index      which: a manifest (see `pack`) of the pack
 //! plumb-1/actions/ab/cdef…        the signed record of an action that came first
 //! plumb-1/witnesses/ab/cdef…/RESULT.SIGNER     another result of it, or the same by another signer
+//! plumb-1/segments/DIGEST         the catalogue: the records of one push
 //! ```
 //!
 //! Everything is written once and never changed. Whoever may write into a layer may take away, damage and add; none of
 //! that makes a wrong result: it is found out by digests and signatures, and is a miss.
 
 mod blobs;
+mod catalogue;
 mod names;
 mod packs;
+mod pull;
+mod push;
 mod records;
 mod runtime;
 
@@ -29,6 +33,8 @@ use futures_util::StreamExt;
 use object_store::path::Path as Name;
 use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 
+pub use self::catalogue::{Catalogue, Entry};
+pub use self::push::Pushed;
 pub use self::records::Published;
 use crate::pack::Manifest;
 use crate::{CacheError, Digest};

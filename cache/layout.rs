@@ -14,13 +14,14 @@
 //! v1/gate, v1/turnstile    locks between runs and the collector
 //! v1/views/                trees checked out for people       v1/scratch/ what is being written or run
 //! v1/quarantine/           what was found damaged             v1/index/   unchanged sources, downloads, lineages
-//! v1/partial/              downloads that were cut
+//! v1/partial/              downloads that were cut           v1/layers/  catalogues of layers
+//! v1/signed/ab/cdef…/      records that came from others, as they signed them
 //! ```
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use crate::{ActionKey, Digest, RecipeKey};
+use crate::{ActionKey, Digest, PublicKey, RecipeKey};
 
 /// The version of the layout is the name of its folder: another layout lives beside this one.
 const VERSION: &str = "v1";
@@ -140,6 +141,16 @@ impl Layout {
 
     pub(crate) fn partial(&self, name: &Digest) -> PathBuf {
         self.base.join("partial").join(name.to_string())
+    }
+
+    /// Where the record of an action lies as somebody else has signed it.
+    pub(crate) fn signed(&self, key: &ActionKey, recipe: &RecipeKey, signer: &PublicKey) -> PathBuf {
+        self.fanned("signed", &key.digest()).join(format!("{recipe}.{}", signer.hex()))
+    }
+
+    /// Where a part of a layer's catalogue is kept once it was read.
+    pub(crate) fn segment(&self, digest: &Digest) -> PathBuf {
+        self.base.join("layers").join(digest.to_string())
     }
 
     /// Names are hashed, as for stages.

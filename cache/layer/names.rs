@@ -36,6 +36,14 @@ pub(super) fn witness(key: &ActionKey, result: &Digest, signer: &PublicKey) -> N
     witnesses(key).join(format!("{result}.{}", signer.hex()))
 }
 
+pub(super) fn segments() -> Name {
+    Name::from(format!("{VERSION}/segments"))
+}
+
+pub(super) fn segment(digest: &Digest) -> Name {
+    segments().join(digest.to_string())
+}
+
 fn fanned(folder: &str, digest: &Digest) -> Name {
     let hex = digest.to_string();
     Name::from(format!("{VERSION}/{folder}/{}/{}", &hex[..2], &hex[2..]))

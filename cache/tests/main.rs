@@ -13,6 +13,7 @@ mod fetched;
 mod layers;
 mod mutations;
 mod packs;
+mod pushes;
 mod records;
 mod signed;
 mod support;

@@ -1,0 +1,124 @@
+//! Pulling: what a record stands on comes into the cache, folder by folder, then the record. A blob that the layer lost
+//! means that the record is not had; a blob that is wrong is refused, and nothing of it is kept.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::sync::Arc;
+
+use super::catalogue::Entry;
+use super::packs::SMALL;
+use super::{Layer, names};
+use crate::blobs::{Temp, settle};
+use crate::files::Durability;
+use crate::store::Store;
+use crate::{Artifact, CacheError, Digest, Publication, SignedRecord};
+
+/// The text of a folder of a million files has about 100 MB.
+const LONGEST_FOLDER: u64 = 1 << 30;
+
+impl Layer {
+    /// Brings a record of the catalogue with everything it stands on; `None` where the layer has lost a part of it.
+    /// Whether its signer is to be believed was asked before. `progress` is told the bytes of blobs as they come.
+    pub fn pull(
+        &self,
+        store: &Store,
+        entry: &Entry,
+        signed: &SignedRecord,
+        progress: &(dyn Fn(u64) + Sync),
+    ) -> Result<Option<Publication>, CacheError> {
+        let record = signed.record();
+        // Whose word it is must be known before it is anybody's result.
+        let place = store.inner.layout.signed(&record.action, &record.recipe, &signed.signer());
+        store.replace(&place, &signed.encode(), Durability::Disk, "keeping a signed record in")?;
+        // A collector may come while the bytes do, since nobody stands on them yet: then once more.
+        for last in [false, true] {
+            for output in record.outputs.values() {
+                if !self.pull_artifact(store, &entry.packs, &output.artifact, progress)? {
+                    return Ok(None);
+                }
+            }
+            match store.publish(record) {
+                Err(CacheError::Missing { .. }) if !last => {}
+                published => return published.map(Some),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Brings the bytes of an artifact, as far as they are not there; `false` where the layer has lost some.
+    pub fn pull_artifact(
+        &self,
+        store: &Store,
+        packs: &[Digest],
+        artifact: &Artifact,
+        progress: &(dyn Fn(u64) + Sync),
+    ) -> Result<bool, CacheError> {
+        let mut seen = BTreeSet::new();
+        let mut waiting = vec![*artifact];
+        while let Some(artifact) = waiting.pop() {
+            if !seen.insert((artifact.digest, artifact.is_tree())) {
+                continue;
+            }
+            let size = if artifact.is_tree() { None } else { Some(artifact.size) };
+            if !self.pull_blob(store, packs, &artifact.digest, size, progress)? {
+                return Ok(false);
+            }
+            if artifact.is_tree() {
+                let tree = store.tree(&artifact.digest)?;
+                if tree.artifact() != artifact {
+                    let why = "the folder has other sizes than its record says".to_owned();
+                    return Err(self.inner.lied(&names::blob(&artifact.digest), why));
+                }
+                waiting.extend(tree.artifacts().map(|(_, artifact)| *artifact));
+            }
+        }
+        Ok(true)
+    }
+
+    /// Of a folder's text the length is not known before.
+    fn pull_blob(
+        &self,
+        store: &Store,
+        packs: &[Digest],
+        digest: &Digest,
+        size: Option<u64>,
+        progress: &(dyn Fn(u64) + Sync),
+    ) -> Result<bool, CacheError> {
+        if store.holds(digest, size.unwrap_or(0))? {
+            return Ok(true);
+        }
+        if size.is_none_or(|size| size <= SMALL) {
+            for pack in packs {
+                if let Some(bytes) = self.fetch_packed(pack, digest)? {
+                    progress(bytes.len() as u64);
+                    return store.put(&bytes).map(|_| true);
+                }
+            }
+        }
+        let size = match size {
+            Some(size) => size,
+            None => match self.length_of(digest)? {
+                Some(length) if length <= LONGEST_FOLDER => length,
+                Some(length) => {
+                    let why = format!("the text of a folder has {length} bytes");
+                    return Err(self.inner.lied(&names::blob(digest), why));
+                }
+                None => return Ok(false),
+            },
+        };
+        let temp = Temp::new(store)?;
+        if !self.fetch_blob(digest, size, &temp.path)? {
+            return Ok(false);
+        }
+        let settled = File::open(&temp.path).and_then(|file| settle(&file, store.durability()));
+        settled.map_err(|source| CacheError::writing("storing", &temp.path, source))?;
+        store.place(&temp.path, digest, size)?;
+        progress(size);
+        Ok(true)
+    }
+
+    fn length_of(&self, digest: &Digest) -> Result<Option<u64>, CacheError> {
+        let (inner, name) = (Arc::clone(&self.inner), names::blob(digest));
+        self.wait(async move { inner.length(&name).await })
+    }
+}

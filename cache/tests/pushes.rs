@@ -1,0 +1,121 @@
+//! Pushing, the catalogue and pulling: what one person has made comes whole into another's cache, or not at all.
+
+use object_store::path::Path as Name;
+use object_store::{ObjectStore, ObjectStoreExt};
+use plumb_cache::{Digest, SecretKey, SignedRecord, Store};
+
+use crate::layers::scene::{Scene, place, wait};
+use crate::support::{House, record};
+
+/// Another person's cache.
+fn another() -> (House, Store) {
+    let house = House::new();
+    let store = house.quick_store();
+    (house, store)
+}
+
+/// A record of a folder with small files, an empty one and a large one.
+fn model(scene: &Scene, key: &SecretKey) -> SignedRecord {
+    for number in 0..300 {
+        scene.house.write(&format!("model/part/{number}"), format!("file {number}"));
+    }
+    scene.house.write("model/empty", "");
+    scene.house.write("model/weights", vec![7; 400_000]);
+    SignedRecord::sign(record("model", scene.store.ingest(&scene.house.path("model")).unwrap()), key).unwrap()
+}
+
+#[test]
+fn what_was_pushed_is_in_the_catalogue_and_comes_whole_into_another_cache() {
+    for scene in Scene::everywhere() {
+        let alice = SecretKey::new().unwrap();
+        let signed = [model(&scene, &alice), scene.signed("a", &alice)];
+        let pushed = scene.layer.push(&scene.store, &signed, &|_| {}).unwrap();
+        assert_eq!(
+            (pushed.records, pushed.blobs),
+            (2, 300 + 1 + 1 + 2 + 1),
+            "files, folders, and the one of the other"
+        );
+        let again = scene.layer.push(&scene.store, &signed, &|_| {}).unwrap();
+        assert_eq!(again, plumb_cache::Pushed::default());
+
+        let (house, bob) = another();
+        let catalogue = scene.layer.catalogue(&bob).unwrap();
+        assert_eq!(catalogue.len(), 2, "the second push listed nothing");
+        for signed in &signed {
+            let entries = catalogue.of_recipe(&signed.record().recipe);
+            assert!(entries.len() == 1 && entries[0].first);
+            let found = entries[0].record().unwrap();
+            assert_eq!(&found, signed);
+            let pulled = scene.layer.pull(&bob, entries[0], &found, &|_| {}).unwrap();
+            assert_eq!(pulled, Some(plumb_cache::Publication::New));
+            assert_eq!(bob.action(&signed.record().action).unwrap().as_ref(), Some(signed.record()));
+        }
+        let out = house.path("out");
+        let artifact = signed[0].record().outputs["out"].artifact;
+        bob.materialise(&artifact, &out, plumb_cache::Materialise::Private).unwrap();
+        assert_eq!(bob.digest_source(&out).unwrap(), artifact);
+    }
+}
+
+#[test]
+fn a_push_sends_only_what_is_new_and_goes_on_where_it_was_cut() {
+    let scene = Scene::in_memory();
+    let alice = SecretKey::new().unwrap();
+    let first = model(&scene, &alice);
+    scene.layer.push(&scene.store, std::slice::from_ref(&first), &|_| {}).unwrap();
+    scene.house.write("model/weights", vec![8; 400_000]);
+    let second = record("tuned", scene.store.ingest(&scene.house.path("model")).unwrap());
+    let second = SignedRecord::sign(second, &alice).unwrap();
+    // Cut before the catalogue was written: the record is there, and nobody has been told of it.
+    scene.layer.publish(&second).unwrap();
+    let pushed = scene.layer.push(&scene.store, std::slice::from_ref(&second), &|_| {}).unwrap();
+    assert_eq!((pushed.records, pushed.blobs), (0, 2), "the weights and the folder around them");
+    let (_house, bob) = another();
+    let catalogue = scene.layer.catalogue(&bob).unwrap();
+    let entry = catalogue.of_action(&second.record().action)[0];
+    assert_eq!(entry.packs.len(), 2, "its small files came with the first push");
+    assert!(scene.layer.pull(&bob, entry, &second, &|_| {}).unwrap().is_some());
+}
+
+#[test]
+fn a_record_whose_bytes_the_layer_lost_is_not_had() {
+    let scene = Scene::in_memory();
+    let signed = model(&scene, &SecretKey::new().unwrap());
+    scene.layer.push(&scene.store, std::slice::from_ref(&signed), &|_| {}).unwrap();
+    let weights = scene.store.subpath(&signed.record().outputs["out"].artifact, "weights").unwrap();
+    let name = Name::from(place("cas", &weights.digest));
+    let objects = scene.objects.clone();
+    wait(async move { objects.delete(&name).await }).unwrap();
+    let (_house, bob) = another();
+    let catalogue = scene.layer.catalogue(&bob).unwrap();
+    assert_eq!(scene.layer.pull(&bob, &catalogue.entries()[0], &signed, &|_| {}).unwrap(), None);
+    assert_eq!(bob.action(&signed.record().action).unwrap(), None, "half of it is no result");
+}
+
+#[test]
+fn a_catalogue_that_was_changed_lists_nothing_wrong() {
+    let scene = Scene::in_memory();
+    let [alice, mallory] = [(); 2].map(|()| SecretKey::new().unwrap());
+    let signed = scene.signed("a", &alice);
+    scene.layer.push(&scene.store, std::slice::from_ref(&signed), &|_| {}).unwrap();
+    let segments = || {
+        let (objects, prefix) = (scene.objects.clone(), Name::from("plumb-1/segments"));
+        let listed = wait(async move { objects.list_with_delimiter(Some(&prefix)).await.unwrap() });
+        listed.objects.into_iter().map(|found| found.location.to_string()).collect::<Vec<_>>()
+    };
+    let name = segments().remove(0);
+    let whole = String::from_utf8(scene.read(&name)).unwrap();
+    scene.write(&name, whole.replace("one", "two").into_bytes());
+    assert!(scene.layer.catalogue(&another().1).unwrap().is_empty(), "its name is another's");
+    // One under a right name that points alice's recipe at another record of mallory's making.
+    let forged = whole.replace(&alice.public().hex(), &mallory.public().hex());
+    scene.write(&format!("plumb-1/segments/{}", Digest::of(forged.as_bytes())), forged.into_bytes());
+    scene.write(&name, whole.into_bytes());
+    let catalogue = scene.layer.catalogue(&another().1).unwrap();
+    let found: Vec<SignedRecord> = catalogue
+        .of_recipe(&signed.record().recipe)
+        .into_iter()
+        .filter_map(plumb_cache::CatalogueEntry::record)
+        .collect();
+    assert_eq!((catalogue.len(), found), (2, vec![signed]));
+}
