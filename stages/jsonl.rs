@@ -8,15 +8,31 @@ use std::path::Path;
 use plumb_engine::stage::StageError;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 
 /// Reads every row, or says which line is wrong.
 pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, StageError> {
     let mut rows = Vec::new();
-    for_each(path, |line, row| {
+    lines(path, |line, text| {
+        let reader = &mut serde_json::Deserializer::from_slice(text);
+        let row = serde_path_to_error::deserialize(&mut *reader).map_err(misplaced);
+        let row = row.and_then(|row| reader.end().map(|()| row).map_err(|error| told(&error)));
         rows.push(row.map_err(|problem| bad_row(path, line, &problem))?);
         Ok(())
     })?;
     Ok(rows)
+}
+
+/// The same where there is nothing to do without a row: an empty file is an error.
+pub fn read_some<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, StageError> {
+    let rows = read(path)?;
+    if rows.is_empty() { Err(no_row(path)) } else { Ok(rows) }
+}
+
+/// The error for a file without rows.
+pub fn no_row(path: &Path) -> StageError {
+    StageError::new(format!("`{}` holds no row", path.display()))
+        .hint("look at the step that wrote it, or at the source")
 }
 
 /// Hands each row, or what is wrong with it, to `take` with its 1-based line number. Blank lines are passed over.
@@ -24,13 +40,22 @@ pub fn for_each<T: DeserializeOwned>(
     path: &Path,
     mut take: impl FnMut(usize, Result<T, String>) -> Result<(), StageError>,
 ) -> Result<(), StageError> {
+    lines(path, |line, text| take(line, serde_json::from_slice(text).map_err(|error| told(&error))))
+}
+
+/// Types a row that was read as a table, or says at which of its columns it is wrong.
+pub fn typed<T: DeserializeOwned>(row: Map<String, Value>) -> Result<T, String> {
+    serde_path_to_error::deserialize(Value::Object(row)).map_err(misplaced)
+}
+
+fn lines(path: &Path, mut take: impl FnMut(usize, &[u8]) -> Result<(), StageError>) -> Result<(), StageError> {
     let file = File::open(path).map_err(|error| StageError::file("read", path, &error))?;
     for (index, line) in BufReader::new(file).split(b'\n').enumerate() {
         let line = line.map_err(|error| StageError::file("read", path, &error))?;
         if line.iter().all(u8::is_ascii_whitespace) {
             continue;
         }
-        take(index + 1, serde_json::from_slice(&line).map_err(|error| told(&error)))?;
+        take(index + 1, &line)?;
     }
     Ok(())
 }
@@ -69,9 +94,21 @@ pub fn write_text(path: &Path, text: &str) -> Result<(), StageError> {
     std::fs::write(path, text).map_err(|error| StageError::file("write", path, &error))
 }
 
+fn misplaced(error: serde_path_to_error::Error<serde_json::Error>) -> String {
+    let problem = bare(error.inner());
+    // A missing field is told by the table that should hold it.
+    match error.path().iter().next() {
+        None => problem,
+        Some(_) => format!("column `{}`: {problem}", error.path()),
+    }
+}
+
 // serde_json ends its messages with "at line 1 column N": the line is ours to tell, the column stays.
 fn told(error: &serde_json::Error) -> String {
+    format!("{} (column {})", bare(error), error.column())
+}
+
+fn bare(error: &serde_json::Error) -> String {
     let text = error.to_string();
-    let message = text.split(" at line ").next().unwrap_or(&text).to_string();
-    format!("{message} (column {})", error.column())
+    text.split(" at line ").next().unwrap_or(&text).to_string()
 }

@@ -54,7 +54,7 @@ struct Recorded {
 
 impl Stage for Judgments {
     fn run(params: Params, io: &Io) -> Result<(), StageError> {
-        let pairs: Vec<Pair> = jsonl::read(io.input("pairs")?)?;
+        let pairs: Vec<Pair> = jsonl::read_some(io.input("pairs")?)?;
         let by_id: BTreeMap<&str, &Pair> = pairs.iter().map(|pair| (pair.id.as_str(), pair)).collect();
         let judgments = read(io.input("raw")?, &params, &by_id)?;
         let judged: BTreeSet<&str> = judgments.iter().map(|row| row.pair.id.as_str()).collect();
@@ -68,15 +68,16 @@ impl Stage for Judgments {
 }
 
 fn read(path: &Path, params: &Params, pairs: &BTreeMap<&str, &Pair>) -> Result<Vec<Judgment>, StageError> {
-    let mut judgments = Vec::new();
+    let (mut judgments, mut rows) = (Vec::new(), 0);
     let mut seen = BTreeSet::new();
     jsonl::for_each::<Map<String, Value>>(path, |line, row| {
         let bad = |problem: String| jsonl::bad_row(path, line, &problem);
         let row = row.map_err(bad)?;
+        rows += 1;
         if params.filter.iter().any(|(column, wanted)| row.get(column) != Some(wanted)) {
             return Ok(());
         }
-        let recorded: Recorded = serde_json::from_value(Value::Object(row)).map_err(|error| bad(error.to_string()))?;
+        let recorded: Recorded = jsonl::typed(row).map_err(bad)?;
         let Some(pair) = pairs.get(recorded.id.as_str()) else { return Ok(()) };
         if !seen.insert((recorded.id.clone(), recorded.swapped)) {
             let problem = format!("`{}` is judged twice in one order", recorded.id);
@@ -85,7 +86,7 @@ fn read(path: &Path, params: &Params, pairs: &BTreeMap<&str, &Pair>) -> Result<V
         judgments.push(judgment(params.template, pair, recorded));
         Ok(())
     })?;
-    Ok(judgments)
+    if rows == 0 { Err(jsonl::no_row(path)) } else { Ok(judgments) }
 }
 
 fn judgment(template: Template, pair: &Pair, recorded: Recorded) -> Judgment {

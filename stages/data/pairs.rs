@@ -243,7 +243,7 @@ impl<'a> Import<'a> {
             }
             Ok(())
         })?;
-        Ok(kept)
+        if self.rows == 0 { Err(jsonl::no_row(path)) } else { Ok(kept) }
     }
 
     fn unique(&mut self, read: Read) -> Result<Read, String> {

@@ -144,7 +144,7 @@ fn read(params: &Params, path: &Path, report: &mut Report) -> Result<Vec<Task>, 
         tasks.push(task);
         Ok(())
     })?;
-    Ok(tasks)
+    if report.rows == 0 { Err(jsonl::no_row(path)) } else { Ok(tasks) }
 }
 
 fn task(params: &Params, row: Map<String, Value>) -> Result<Task, String> {
@@ -212,7 +212,7 @@ fn ifeval(row: &Map<String, Value>) -> Result<Task, String> {
 }
 
 fn from_pair(reference: Reference, row: Map<String, Value>) -> Result<Task, String> {
-    let pair: Pair = serde_json::from_value(Value::Object(row)).map_err(|error| error.to_string())?;
+    let pair: Pair = jsonl::typed(row)?;
     let side = match reference {
         Reference::Chosen => pair.gt_label,
         Reference::Rejected => pair.gt_label.other(),

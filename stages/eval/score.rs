@@ -47,7 +47,7 @@ impl Declare for Score {
 
 impl Stage for Score {
     fn run(_params: Params, io: &Io) -> Result<(), StageError> {
-        let responses: Vec<Response> = jsonl::read(io.input("responses")?)?;
+        let responses: Vec<Response> = jsonl::read_some(io.input("responses")?)?;
         let docs = docs(&responses)?;
         let rows = docs.iter().enumerate().map(|(index, doc)| samples(index, doc.task, &doc.answers));
         let rows = rows.collect::<Result<Vec<_>, _>>()?;

@@ -165,15 +165,16 @@ struct Report {
 
 impl Stage for Augment {
     fn run(params: Params, io: &Io) -> Result<(), StageError> {
-        let pairs: Vec<Pair> = jsonl::read(io.input("pairs")?)?;
+        let golds = io.optional_input("golds").filter(|_| params.from == From::Join);
+        if params.from == From::Join && golds.is_none() {
+            return Err(StageError::new("`from = \"join\"` needs the input `golds`")
+                .hint("add `inputs.golds = \"…\"` to the stage"));
+        }
+        let pairs: Vec<Pair> = jsonl::read_some(io.input("pairs")?)?;
         let mut report = Report { pairs: pairs.len(), ..Report::default() };
-        let joined = match (params.from, io.optional_input("golds")) {
-            (From::Join, None) => {
-                return Err(StageError::new("`from = \"join\"` needs the input `golds`")
-                    .hint("add `inputs.golds = \"…\"` to the stage"));
-            }
-            (From::Join, Some(path)) => read_golds(path, &params, &pairs, &mut report)?,
-            _ => BTreeMap::new(),
+        let joined = match golds {
+            Some(path) => read_golds(path, &params, &pairs, &mut report)?,
+            None => BTreeMap::new(),
         };
         let mut kept = Vec::with_capacity(pairs.len());
         let mut disagreed = Vec::new();

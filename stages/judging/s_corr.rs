@@ -91,7 +91,7 @@ impl Declare for SCorr {
 
 impl Stage for SCorr {
     fn run(params: Params, io: &Io) -> Result<(), StageError> {
-        let judgments: Vec<Judgment> = jsonl::read(io.input("judgments")?)?;
+        let judgments: Vec<Judgment> = jsonl::read_some(io.input("judgments")?)?;
         let rows: Vec<RowVerdict> = judgments.iter().map(|judgment| RowVerdict::of(judgment, &params)).collect();
         let items = items::combine(&judgments, &rows, params.both_orders)?;
         jsonl::write(io.output("rows")?, &rows)?;

@@ -123,7 +123,7 @@ impl Stage for Compare {
 
 // Pairing is by id: an item that stands twice would be counted twice on one side.
 fn load(path: &Path) -> Result<Vec<ItemRow>, StageError> {
-    let rows: Vec<ItemRow> = jsonl::read(path)?;
+    let rows: Vec<ItemRow> = jsonl::read_some(path)?;
     let mut seen = BTreeSet::new();
     match rows.iter().find(|row| !seen.insert(&row.id)) {
         Some(row) => Err(StageError::new(format!("{}: item `{}` stands twice", path.display(), row.id))),

@@ -104,7 +104,7 @@ impl Declare for EvalGenerate {
 pub fn run(backend: &dyn Backend, params: &Params, io: &Io) -> Result<(), StageError> {
     let mut model = backend.load(io.input("model")?, params.dtype, io.manner())?;
     let tasks: Vec<Task> =
-        jsonl::read(io.input("tasks")?)?.into_iter().take(params.limit.unwrap_or(usize::MAX)).collect();
+        jsonl::read_some(io.input("tasks")?)?.into_iter().take(params.limit.unwrap_or(usize::MAX)).collect();
     let asked = prompts(model.as_ref(), &tasks, params, io)?;
     let greedy = Decoding { name: "greedy", samples: usize::from(params.greedy), temperature: 0.0 };
     let sampled = Decoding { name: "sampled", samples: params.samples, temperature: params.temperature };

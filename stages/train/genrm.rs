@@ -112,7 +112,7 @@ impl<'a> Judging<'a> {
     fn read(model: &dyn Model, path: &Path, params: &'a Params, io: &Io) -> Result<Self, StageError> {
         let mut task = Self { pairs: Vec::new(), texts: Vec::new(), prompts: Vec::new(), params };
         let mut dropped = 0;
-        for pair in jsonl::read::<Pair>(path)? {
+        for pair in jsonl::read_some::<Pair>(path)? {
             if params.reward.asks_meta_judge() && pair.gt_judgment.is_none() {
                 return Err(StageError::new(format!("{}: pair `{}` has no `gt_judgment`", path.display(), pair.id))
                     .hint("run the pairs through `gold.augment`, or set `with.reward = \"label\"`"));

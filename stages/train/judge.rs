@@ -82,7 +82,7 @@ pub fn run(backend: &dyn Backend, params: &Params, io: &Io) -> Result<(), StageE
     let mut model = backend.load(io.input("model")?, params.dtype, io.manner())?;
     let path = io.input("pairs")?;
     let (mut shown, mut requests, mut dropped) = (Vec::new(), Vec::new(), 0);
-    let pairs = jsonl::read::<Pair>(path)?.into_iter().take(params.limit.unwrap_or(usize::MAX));
+    let pairs = jsonl::read_some::<Pair>(path)?.into_iter().take(params.limit.unwrap_or(usize::MAX));
     for (order, pair) in pairs.flat_map(|pair| orders(pair, params.both_orders)) {
         let text = judge_prompt(params.template, &pair, model.chat_template())?;
         let prompt = tokens::encode(model.as_ref(), &text)?;

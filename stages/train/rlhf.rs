@@ -99,7 +99,7 @@ impl<'a> Contest<'a> {
     ) -> Result<Self, StageError> {
         let mut contest = Self { tasks: Vec::new(), texts: Vec::new(), prompts: Vec::new(), judge, params };
         let mut dropped = 0;
-        for task in jsonl::read::<Task>(path)? {
+        for task in jsonl::read_some::<Task>(path)? {
             let text = task_prompt(params.template, &task, policy.chat_template())?;
             let prompt = tokens::encode(policy, &text)?;
             if params.max_prompt_length.is_some_and(|most| prompt.len() > most) {

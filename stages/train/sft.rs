@@ -112,7 +112,7 @@ impl Rows {
         io: &Io,
     ) -> Result<Self, StageError> {
         let (mut ids, mut sequences, mut dropped) = (Vec::new(), Vec::new(), 0);
-        for row in jsonl::read::<Demonstration>(path)? {
+        for row in jsonl::read_some::<Demonstration>(path)? {
             match tokens::sequence(model, &row, params.max_length)? {
                 Some(sequence) => {
                     ids.push(row.id);

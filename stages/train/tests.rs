@@ -305,3 +305,47 @@ fn what_no_loop_can_use_is_told_at_the_field() {
     let params = sft::Params { max_length: 0, min_lr_ratio: -1.0, ..sft::Params::default() };
     assert_eq!(fields(sft::Sft::check(&params)), ["max_length", "min_lr_ratio"]);
 }
+
+/// What a kind says of a file whose second row lacks `column`, holds a number there, or that has no row.
+fn bad_rows(
+    inputs: &[&str],
+    (input, row, column): (&str, Value, &str),
+    run: &dyn Fn(&Table, &Io) -> Result<(), StageError>,
+) {
+    let (mut lacks, mut wrong) = (row.clone(), row.clone());
+    lacks.as_object_mut().expect("a row").remove(column);
+    wrong[column] = json!(7);
+    let expected = [
+        format!("{input}:2: missing field `{column}`"),
+        format!("{input}:2: column `{column}`: invalid type: integer `7`"),
+        format!("{input}` holds no row"),
+    ];
+    for (rows, expected) in [vec![&row, &lacks], vec![&row, &wrong], vec![]].into_iter().zip(expected) {
+        let bench = Bench::new();
+        ["policy", "genrm"].iter().for_each(|name| bench.model(name, &[0.0; 6]));
+        jsonl::write(&bench.path("demonstrations"), [demonstration("d", "red")]).expect("writes");
+        jsonl::write(&bench.path(input), rows).expect("writes");
+        let error = run(&bench.backend, &bench.io(inputs)).expect_err("cannot be used");
+        assert!(error.message.contains(&expected), "{error} does not say {expected}");
+    }
+}
+
+#[test]
+fn a_row_that_cannot_be_used_is_told_with_its_file_row_and_column() {
+    let pair = serde_json::to_value(pair("one", Side::A, None)).expect("a row");
+    let task = serde_json::to_value(task("one")).expect("a row");
+    let text = serde_json::to_value(demonstration("d", "red")).expect("a row");
+    let params = sft::Params::default();
+    for input in ["demonstrations", "judgments"] {
+        let inputs = ["model", "demonstrations", "judgments"];
+        bad_rows(&inputs, (input, text.clone(), "completion"), &|backend, io| sft::run(backend, &params, io));
+    }
+    let params = genrm_params();
+    bad_rows(&["model", "pairs"], ("pairs", pair.clone(), "response_A"), &|b, io| genrm::run(b, &params, io));
+    let params = rlhf::Params { template: Template::Miniature, ..rlhf::Params::default() };
+    bad_rows(&["policy", "genrm", "tasks"], ("tasks", task.clone(), "domain"), &|b, io| rlhf::run(b, &params, io));
+    let params = judge::Params { template: Template::Miniature, ..judge::Params::default() };
+    bad_rows(&["model", "pairs"], ("pairs", pair, "id"), &|b, io| judge::run(b, &params, io));
+    let params = generate::Params { template: Template::Miniature, ..generate::Params::default() };
+    bad_rows(&["model", "tasks"], ("tasks", task, "conversations"), &|b, io| generate::run(b, &params, io));
+}
