@@ -27,6 +27,7 @@ mod slots;
 mod space;
 mod spawn;
 pub mod stop;
+mod strays;
 mod task;
 mod verdict;
 pub mod worker;

@@ -1,5 +1,6 @@
 //! `plumb run` and `plumb demo`: runs what is missing, tells it while it goes on and when it is over.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use plumb_cache::Store;
@@ -7,6 +8,7 @@ use plumb_engine::budget::Fit;
 use plumb_engine::error::EngineError;
 use plumb_engine::estimate::Forecast;
 use plumb_engine::event::Spent;
+use plumb_engine::execute::local::Local;
 use plumb_engine::execute::{self, RunOptions, Stop};
 use plumb_engine::graph::Graph;
 use plumb_engine::plan::Plan;
@@ -120,7 +122,7 @@ fn execute(
 ) -> Result<Ended, Trouble> {
     let store = context.store()?;
     let command = std::env::args().skip(1).collect();
-    let options = RunOptions { command, ..options };
+    let options = RunOptions { command, executor: Arc::new(Local::alone()), ..options };
     let mut display = Display::new(context.printer.clone(), manner);
     let mut told = Summary::default();
     let done = drive(graph, &store, &options, &context.printer, |event| {

@@ -1,8 +1,11 @@
 //! `plumb verify`: runs a step again, aside, and says how like its results are to those in the cache.
 
+use std::sync::Arc;
+
 use std::path::{Path, PathBuf};
 
 use plumb_engine::execute::RunOptions;
+use plumb_engine::execute::local::Local;
 use plumb_engine::plan::{self, PlanOptions};
 use plumb_engine::stage::Determinism;
 use plumb_engine::verify::{self, Certificate, Likeness, Tolerance};
@@ -66,7 +69,7 @@ pub fn run(context: &Context, args: &VerifyArgs) -> Result<Exit, Trouble> {
     graph.goals = verify::goals(&graph, id);
     let plan = plan::plan(&graph, &store, &PlanOptions::default())?;
     let tolerance = Tolerance { relative: args.rtol, absolute: args.atol };
-    let options = RunOptions::default();
+    let options = RunOptions { executor: Arc::new(Local::alone()), ..RunOptions::default() };
     let _heeding = signals::heeding(&options.stop, &context.printer)?;
     let found = verify::verify(&graph, &plan, &store, id, usize::from(args.times), tolerance, &options)?;
     let Some(found) = found else {

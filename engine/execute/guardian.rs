@@ -11,6 +11,7 @@ use std::sync::Mutex;
 use rustix::process::Pid;
 
 use super::orphans::Mark;
+use super::strays;
 
 /// `+ ID` and `- ID` lines until the end of the runner; then what is left is killed, again and again until twice nothing
 /// more is found: whoever is just being started bears no mark yet.
@@ -55,6 +56,7 @@ impl Guardian {
         let started = command.env_clear().current_dir("/").process_group(0).spawn();
         match started {
             Ok(mut shell) => {
+                strays::is_own(shell.id());
                 let pipe = shell.stdin.take().map(Mutex::new);
                 Some(Self { shell, pipe })
             }

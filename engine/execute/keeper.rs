@@ -27,6 +27,7 @@ use super::local::Local;
 use super::reap;
 use super::secrets::Secrets;
 use super::stop::{Stop, Urgency};
+use super::strays;
 use crate::clock::Stopwatch;
 use crate::error::EngineError;
 use crate::protocol::StepEvent;
@@ -92,6 +93,7 @@ impl KeptStep {
         // SAFETY: between fork and exec the closure makes one system call; it allocates nothing and takes no lock.
         unsafe { command.pre_exec(own_session) };
         let mut child = command.spawn().map_err(EngineError::io("start a keeper with", own_program))?;
+        strays::is_own(child.id());
         let secrets =
             serde_json::to_vec(launch.secrets.values()).map_err(|error| EngineError::Bug(error.to_string()))?;
         let given = child.stdin.take().map_or(Ok(()), |mut pipe| pipe.write_all(&secrets));
@@ -214,7 +216,7 @@ fn keep(folder: &Path) -> Result<(), EngineError> {
     let launch = Launch { secrets: Secrets::given(secrets), ..serde_json::from_slice(&text).map_err(read)? };
     let stop = Stop::default();
     listen(stop.clone());
-    let ending = Local::default().run(&launch, &stop, &mut |_| {});
+    let ending = Local::alone().run(&launch, &stop, &mut |_| {});
     write_whole(folder, ENDING, &ending)
 }
 

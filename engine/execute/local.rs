@@ -2,7 +2,7 @@
 //! child and its own children die with the runner even if that is killed (by the guardian; without one by
 //! `PR_SET_PDEATHSIG`, the child alone), and it takes its group and the daemons it left behind with it when it ends.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -18,6 +18,7 @@ use super::said::Said;
 use super::space::Space;
 use super::spawn::{self, Started};
 use super::stop::{Stop, Urgency};
+use super::strays::Strays;
 use crate::clock::Stopwatch;
 use crate::protocol::StepEvent;
 
@@ -41,11 +42,28 @@ struct Shared {
     /// Started with the first step; `None` inside where there is no shell.
     guardian: OnceLock<Option<Guardian>>,
     kills: OnceLock<KernelKills>,
+    /// Whether this process has no other business.
+    alone: bool,
+    strays: OnceLock<Option<Mutex<Strays>>>,
+}
+
+impl Local {
+    /// For a process that does nothing else: whatever it is the parent of is of its steps.
+    pub fn alone() -> Self {
+        Self { shared: Arc::new(Shared { alone: true, ..Shared::default() }) }
+    }
 }
 
 impl Shared {
+    fn strays(&self) -> Option<MutexGuard<'_, Strays>> {
+        let strays = self.strays.get_or_init(|| self.alone.then(Strays::watch)?.map(Mutex::new)).as_ref()?;
+        Some(strays.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     fn guardian(&self) -> Option<&Guardian> {
         let start = || {
+            // Before there are children of ours.
+            drop(self.strays());
             orphans::adopt();
             self.kills.get_or_init(KernelKills::watch);
             Guardian::start(&self.mark)
@@ -66,6 +84,9 @@ impl Executor for Local {
         let redactor = launch.secrets.redactor();
         let mut events = Follower::new(&launch.events, &redactor);
         let Started { child, mut said } = started;
+        if let Some(mut strays) = self.shared.strays() {
+            strays.began(&step, child);
+        }
         let waiter = Waiter::new(child);
         let space = Space::new(&launch.writes, launch.disk);
         let mut limits = Limits { launch, child, mark: &step, space, end: None, asked: None };
@@ -74,11 +95,17 @@ impl Executor for Local {
             events.read(told);
             shorten(&launch.log);
             limits.heed(stop, watch.elapsed());
+            if let Some(mut strays) = self.shared.strays() {
+                strays.look_now_and_then(guardian);
+            }
         }
         // Until it is reaped the child's number stands for its group, so what it left behind can be ended safely.
         signal(child, Signal::KILL);
         guardian.into_iter().for_each(|guardian| guardian.let_go(child));
         orphans::end(&step);
+        if let Some(mut strays) = self.shared.strays() {
+            strays.ended(&step, guardian);
+        }
         let exit = reap(child);
         said.into_iter().for_each(Said::close);
         events.read(told);

@@ -35,6 +35,12 @@ fn descendants(roots: impl Iterator<Item = Pid>) -> Vec<PathBuf> {
     tree
 }
 
+/// The descendants of a process.
+pub(super) fn tree(root: Pid) -> Vec<Pid> {
+    let number = |folder: &PathBuf| Pid::from_raw(folder.file_name()?.to_str()?.parse().ok()?);
+    descendants(std::iter::once(root)).iter().skip(1).filter_map(number).collect()
+}
+
 fn children(process: &Path) -> Vec<String> {
     let threads = fs::read_dir(process.join("task")).into_iter().flatten().flatten();
     let listed = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());

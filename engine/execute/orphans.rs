@@ -1,6 +1,6 @@
 //! Daemons of steps: who left its process group and lost its parent, so that no signal to the group reaches it. The
 //! runner adopts such processes (`PR_SET_CHILD_SUBREAPER`) and knows by a variable in their environment whose they are.
-//! A daemon that throws its environment away as well escapes; `run.sandbox` holds that one too.
+//! Those that throw their environment away as well are strays.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -53,7 +53,7 @@ pub(super) fn adopt() {
 pub(super) fn adopt() {}
 
 /// However many generations of daemons there are: killing one orphans its children, which are ours next.
-const GENERATIONS: usize = 64;
+pub(super) const GENERATIONS: usize = 64;
 
 /// The orphans that a step has left so far.
 pub(super) fn of(mark: &str) -> Vec<Pid> {
@@ -77,13 +77,22 @@ pub(super) fn end(mark: &str) {
 }
 
 /// The children of the main thread: it is the one that orphans are given to.
-fn adopted() -> Vec<Pid> {
+pub(super) fn adopted() -> Vec<Pid> {
     let own = std::process::id();
     let listed = fs::read_to_string(format!("/proc/self/task/{own}/children")).unwrap_or_default();
     listed.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)).collect()
 }
 
 fn is_marked(pid: Pid, wanted: &str) -> bool {
-    let environment = fs::read(format!("/proc/{}/environ", pid.as_raw_nonzero())).unwrap_or_default();
-    environment.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes())
+    environment(pid).split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes())
+}
+
+/// Whether it bears the mark of any step.
+pub(super) fn is_marked_at_all(pid: Pid) -> bool {
+    let start = format!("{MARK}=");
+    environment(pid).split(|byte| *byte == 0).any(|variable| variable.starts_with(start.as_bytes()))
+}
+
+fn environment(pid: Pid) -> Vec<u8> {
+    fs::read(format!("/proc/{}/environ", pid.as_raw_nonzero())).unwrap_or_default()
 }

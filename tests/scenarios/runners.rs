@@ -319,3 +319,77 @@ fn a_daemon_ends_with_a_runner_that_is_killed() {
     child.wait().unwrap();
     eventually("the daemon ends with the runner", || !alive(daemon));
 }
+
+/// The same daemon, which throws its environment away too: nothing in it tells whose it is.
+fn stray(last: &str) -> Scene {
+    let daemon = DAEMON.replace("setsid -f sh -c 'echo $$ > $HOME/ready; exec sleep 600'", "HIDE");
+    let hide = "setsid -f env -i sh -c 'echo $$ > '$HOME'/ready; exec sleep 600'";
+    Scene::new(&daemon.replace("HIDE", hide).replace("LAST", last))
+}
+
+fn daemon_of(ready: &std::path::Path) -> Pid {
+    Pid::from_raw(fs::read_to_string(ready).unwrap().trim().parse().unwrap()).unwrap()
+}
+
+#[test]
+fn a_daemon_without_an_environment_ends_with_its_step() {
+    let scene = stray("cat $HOME/gate > {out:text}");
+    let (ready, gate) = (scene.fifo("home/ready"), scene.fifo("home/gate"));
+    let child = scene.start("run p.toml");
+    let daemon = daemon_of(&ready);
+    let environment = fs::read(format!("/proc/{}/environ", daemon.as_raw_nonzero())).unwrap();
+    assert!(!String::from_utf8_lossy(&environment).contains("PLUMB"), "it bears no mark");
+    fs::write(gate, "made\n").unwrap();
+    scene.wait("run p.toml", child).exits(0);
+    assert!(!alive(daemon), "the daemon outlived its step");
+    assert_eq!(scene.result("launch.text"), "made\n");
+}
+
+#[test]
+fn a_daemon_without_an_environment_ends_before_the_run_and_no_step_beside_its_own_is_hurt() {
+    let scene = stray("cat $HOME/first; echo made > {out:text}");
+    let beside = "[stage.beside]\nuses = \"command\"\noutputs = { text = \"text.txt\" }\n\
+                  with.argv = [\"sh\", \"-c\", \"echo > $HOME/first; cat $HOME/gate > {out:text}\"]\n";
+    let pipeline = scene.read("p.toml");
+    scene.write("p.toml", &format!("{pipeline}{beside}"));
+    let (ready, gate) = (scene.fifo("home/ready"), scene.fifo("home/gate"));
+    scene.fifo("home/first");
+    let mut child = scene.start("run p.toml --json -j 2");
+    let daemon = daemon_of(&ready);
+    until(&mut child, "finished", "launch");
+    fs::write(gate, "beside\n").unwrap();
+    scene.wait("run p.toml --json -j 2", child).exits(0);
+    assert_eq!(scene.result("beside.text"), "beside\n");
+    assert!(!alive(daemon), "the daemon outlived the run");
+}
+
+#[test]
+fn a_daemon_without_an_environment_ends_with_a_runner_that_is_killed() {
+    let scene = stray("sleep 0.5; echo > $HOME/seen; cat $HOME/gate > {out:text}");
+    scene.fifo("home/gate");
+    let (ready, seen) = (scene.fifo("home/ready"), scene.fifo("home/seen"));
+    let mut child = scene.start("run p.toml");
+    let daemon = daemon_of(&ready);
+    // The runner looks ten times a second who came.
+    fs::read_to_string(seen).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    eventually("the daemon ends with the runner", || !alive(daemon));
+}
+
+#[test]
+fn a_child_that_plumb_had_from_birth_is_not_taken_for_a_daemon() {
+    let scene = Scene::new(&DAEMON.replace(
+        "setsid -f sh -c 'echo $$ > $HOME/ready; exec sleep 600' > /dev/null 2>&1; LAST",
+        "echo made > {out:text}",
+    ));
+    let plumb = scene.command("run p.toml");
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", "sleep 600 > /dev/null 2>&1 & echo $!; exec \"$0\" \"$@\""]);
+    shell.arg(plumb.get_program()).args(plumb.get_args()).current_dir(scene.root());
+    shell.env_clear().envs(plumb.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let told = scene.ended("run p.toml (with a child)", shell.output().unwrap()).exits(0);
+    let child = Pid::from_raw(told.raw.trim().parse().unwrap()).unwrap();
+    assert!(alive(child), "it was none of the steps'");
+    kill_process(child, Signal::KILL).unwrap();
+}
