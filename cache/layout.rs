@@ -145,7 +145,11 @@ impl Layout {
 
     /// Where the record of an action lies as somebody else has signed it.
     pub(crate) fn signed(&self, key: &ActionKey, recipe: &RecipeKey, signer: &PublicKey) -> PathBuf {
-        self.fanned("signed", &key.digest()).join(format!("{recipe}.{}", signer.hex()))
+        self.signed_folder(key).join(format!("{recipe}.{}", signer.hex()))
+    }
+
+    pub(crate) fn signed_folder(&self, key: &ActionKey) -> PathBuf {
+        self.fanned("signed", &key.digest())
     }
 
     /// Where a part of a layer's catalogue is kept once it was read.

@@ -11,9 +11,14 @@
 //! still what its signer said; where it is found proves nothing. One action has a record for each recipe that came to
 //! it, since the recipe's document and ancestry are inside. Whom to believe is `trust`'s question.
 
+use std::collections::BTreeSet;
+
 use crate::digest::bytes_of;
+use crate::files::listed;
 use crate::keys::hex;
-use crate::{ActionRecord, PublicKey, SecretKey};
+use crate::records::read_if_there;
+use crate::store::Store;
+use crate::{ActionKey, ActionRecord, CacheError, PublicKey, Realisation, RecipeKey, SecretKey};
 
 const HEADER: &str = "plumb-signed 1 ";
 
@@ -75,6 +80,51 @@ impl SignedRecord {
         }
         let record = ActionRecord::decode(bytes)?;
         Ok(SignedRecord { signer, signature, record, bytes: bytes.to_owned() })
+    }
+}
+
+impl Store {
+    /// What others have signed of an action, of those records that came from them. What is not among these was made
+    /// here.
+    pub fn signed_by_others(&self, action: &ActionKey) -> Result<Vec<SignedRecord>, CacheError> {
+        let mut signed = Vec::new();
+        for path in listed(&self.inner.layout.signed_folder(action))? {
+            let read = read_if_there(&path)?.map(|bytes| SignedRecord::decode(&bytes));
+            signed.extend(read.and_then(Result::ok).filter(|signed| signed.record().action == *action));
+        }
+        Ok(signed)
+    }
+
+    /// Everything that a record was made from, as far as it is remembered, each in its signer's words or, if it was made
+    /// here, signed with this key; the record itself last.
+    pub fn signed_lineage(&self, record: &ActionRecord, key: &SecretKey) -> Result<Vec<SignedRecord>, CacheError> {
+        let mut lineage = vec![self.signed_here(record.clone(), key)?];
+        let mut seen = BTreeSet::new();
+        let mut waiting: Vec<(RecipeKey, Realisation)> = record.ancestry.clone().into_iter().collect();
+        while let Some((recipe, made)) = waiting.pop() {
+            if !seen.insert((recipe, made)) {
+                continue;
+            }
+            let above = self.lineage(&recipe, &made.action)?.filter(|above| above.realisation() == made);
+            if let Some(above) = above {
+                waiting.extend(above.ancestry.clone());
+                lineage.push(self.signed_here(above, key)?);
+            }
+        }
+        lineage.reverse();
+        Ok(lineage)
+    }
+
+    fn signed_here(&self, record: ActionRecord, key: &SecretKey) -> Result<SignedRecord, CacheError> {
+        let others = self.signed_by_others(&record.action)?;
+        let same = |signed: &SignedRecord| {
+            signed.record().recipe == record.recipe && signed.record().result_digest() == record.result_digest()
+        };
+        let action = record.action;
+        match others.into_iter().find(same) {
+            Some(signed) => Ok(signed),
+            None => SignedRecord::sign(record, key).map_err(|why| CacheError::BadRecord { action, why }),
+        }
     }
 }
 

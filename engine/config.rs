@@ -4,12 +4,15 @@
 //!
 //! ```toml
 //! trust = ["alice", "ci"]      # of the keys below; all of them where this is left out
+//! write = "lab"                # the layer that `plumb cache push` sends to
 //! [keys]
 //! alice = "ed25519:9f…"        # `plumb key trust alice ed25519:9f…` writes this line
+//! [layer.lab]
+//! url = "s3://bucket/folder"   # or a folder: `/nfs/lab`
 //! ```
 //!
-//! A project comes from anywhere: its file may only narrow `trust`. Keys in it would let whoever wrote it speak for
-//! themselves, so they are refused.
+//! A project comes from anywhere: its file may narrow `trust` and name layers to read. Keys in it would let whoever wrote
+//! it speak for themselves, and `write` would send one's results to them, so both are refused.
 
 mod edit;
 
@@ -40,6 +43,12 @@ impl Home {
         Some(Home(base.join("plumb")))
     }
 
+    /// The same, or what to do.
+    pub fn required() -> Result<Home, Diagnostics> {
+        let hint = "set `HOME` or `XDG_CONFIG_HOME`".to_string();
+        Home::find().ok_or_else(|| Diagnostic::new("there is no home folder to keep a key in").hint(hint).into())
+    }
+
     /// The file of settings.
     pub fn settings(&self) -> PathBuf {
         self.0.join("config.toml")
@@ -58,6 +67,10 @@ pub struct Config {
     pub keys: BTreeMap<String, PublicKey>,
     /// Those of them whose results are used.
     pub trusted: BTreeSet<String>,
+    /// The addresses of layers, by name.
+    pub layers: BTreeMap<String, String>,
+    /// The layer that is pushed to.
+    pub write: Option<String>,
 }
 
 /// Of one file.
@@ -65,6 +78,8 @@ pub struct Config {
 struct Settings {
     keys: BTreeMap<String, PublicKey>,
     trust: Option<Vec<String>>,
+    layers: BTreeMap<String, String>,
+    write: Option<String>,
 }
 
 /// Who wrote a file.
@@ -88,7 +103,10 @@ impl Config {
         let named =
             |names: &Option<Vec<String>>, name: &String| names.as_ref().is_none_or(|names| names.contains(name));
         let trusted = person.keys.keys().filter(|name| named(&person.trust, name) && named(&project.trust, name));
-        Ok(Config { trusted: trusted.cloned().collect(), keys: person.keys })
+        let trusted = trusted.cloned().collect();
+        // One's own word on what a name means comes before a project's.
+        let layers = project.layers.into_iter().chain(person.layers).collect();
+        Ok(Config { trusted, keys: person.keys, layers, write: person.write })
     }
 }
 
@@ -118,12 +136,14 @@ impl Settings {
         if let (Author::Person, Some(trust)) = (author, &trust) {
             check_known(trust, &keys, &mut complaints);
         }
+        let layers = layers(&mut fields, &mut complaints);
+        let write = write(&mut fields, author, &layers, &mut complaints);
         fields.finish("top-level", &mut complaints);
         match complaints.any_errors() {
             true => Err(Diagnostics::located(complaints.all, file, text)),
             false => {
                 let trust = trust.map(|names| names.into_iter().map(|name| name.into_inner().into_owned()).collect());
-                Ok(Settings { keys, trust })
+                Ok(Settings { keys, trust, layers, write })
             }
         }
     }
@@ -146,6 +166,36 @@ fn keys(fields: &mut Fields<'_>, author: Author, complaints: &mut Complaints) ->
         }
     }
     keys
+}
+
+fn layers(fields: &mut Fields<'_>, complaints: &mut Complaints) -> BTreeMap<String, String> {
+    let mut layers = BTreeMap::new();
+    for (name, item) in fields.entries("layer", complaints) {
+        table::check_name(&name, "layer", complaints);
+        let Some(mut fields) = Fields::of(item, "a layer", complaints) else { continue };
+        match fields.text("url", complaints) {
+            Some(url) => drop(layers.insert(name.into_inner().into_owned(), url.into_inner().into_owned())),
+            None => complaints.error(name.span(), format!("the layer `{}` has no `url`", name.get_ref())),
+        }
+        fields.finish("layer", complaints);
+    }
+    layers
+}
+
+fn write(
+    fields: &mut Fields<'_>,
+    author: Author,
+    layers: &BTreeMap<String, String>,
+    complaints: &mut Complaints,
+) -> Option<String> {
+    let name = fields.text("write", complaints)?;
+    if author == Author::Project {
+        let hint = "put `write` into your own `config.toml`".to_string();
+        complaints.add(Diagnostic::at(name.span(), "a project must not say where results are sent").hint(hint));
+    } else if !layers.contains_key(name.get_ref().as_ref()) {
+        complaints.unknown(name.span(), "layer", name.get_ref(), layers.keys().map(String::as_str));
+    }
+    Some(name.into_inner().into_owned())
 }
 
 fn check_known(trust: &[Text<'_>], keys: &BTreeMap<String, PublicKey>, complaints: &mut Complaints) {

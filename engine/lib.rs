@@ -17,6 +17,7 @@ pub mod growth;
 pub mod history;
 pub mod io;
 pub mod key;
+pub mod layers;
 pub mod maker;
 pub mod nearest;
 pub mod pipeline;

@@ -13,7 +13,7 @@
 //! and there need be no network. What is fetched goes into the cache.
 
 pub mod accept;
-mod aws;
+pub(crate) mod aws;
 mod checksum;
 mod download;
 mod drift;
@@ -23,7 +23,7 @@ mod http;
 mod hub;
 mod local;
 pub mod lock;
-mod network;
+pub(crate) mod network;
 pub mod place;
 mod s3;
 

@@ -31,6 +31,7 @@ mod resources;
 mod runners;
 mod sandbox;
 mod secrets;
+mod sharing;
 mod sources;
 mod verifying;
 mod watching;

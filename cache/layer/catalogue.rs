@@ -35,6 +35,8 @@ pub struct Entry {
     recipe: RecipeKey,
     /// Whether it was the first of its action.
     pub first: bool,
+    /// Whether its bytes were pushed, or only the record, so that what was made from it can be vouched for.
+    pub whole: bool,
     /// The packs that its small blobs are in.
     pub packs: Vec<Digest>,
     /// As `SignedRecord::encode` writes it.
@@ -43,11 +45,11 @@ pub struct Entry {
 
 impl Entry {
     /// The entry of a record.
-    pub(super) fn new(signed: &SignedRecord, first: bool, packs: Vec<Digest>) -> Entry {
+    pub(super) fn new(signed: &SignedRecord, first: bool, whole: bool, packs: Vec<Digest>) -> Entry {
         let (action, recipe) = (signed.record().action, signed.record().recipe);
         // Records are JSON and their headers hex: nothing is lost.
         let signed = String::from_utf8_lossy(&signed.encode()).into_owned();
-        Entry { action, recipe, first, packs, signed }
+        Entry { action, recipe, first, whole, packs, signed }
     }
 
     /// The record, if it is one and is about what the entry says.

@@ -27,9 +27,6 @@ impl Layer {
         progress: &(dyn Fn(u64) + Sync),
     ) -> Result<Option<Publication>, CacheError> {
         let record = signed.record();
-        // Whose word it is must be known before it is anybody's result.
-        let place = store.inner.layout.signed(&record.action, &record.recipe, &signed.signer());
-        store.replace(&place, &signed.encode(), Durability::Disk, "keeping a signed record in")?;
         // A collector may come while the bytes do, since nobody stands on them yet: then once more.
         for last in [false, true] {
             for output in record.outputs.values() {
@@ -37,6 +34,9 @@ impl Layer {
                     return Ok(None);
                 }
             }
+            // Whose word it is must be known before it is a result, and of no result that did not come.
+            let place = store.inner.layout.signed(&record.action, &record.recipe, &signed.signer());
+            store.replace(&place, &signed.encode(), Durability::Disk, "keeping a signed record in")?;
             match store.publish(record) {
                 Err(CacheError::Missing { .. }) if !last => {}
                 published => return published.map(Some),

@@ -34,12 +34,14 @@ pub struct Pushed {
 type Blobs = Vec<(Digest, u64)>;
 
 impl Layer {
-    /// Pushes records with everything they stand on. `progress` is told the bytes of blobs that are there by
+    /// Pushes records with everything they stand on, and the mere records of `ancestors`, so that others can see what the
+    /// first were made from. `progress` is told the bytes of blobs that are there by
     /// now, sent or not.
     pub fn push(
         &self,
         store: &Store,
         records: &[SignedRecord],
+        ancestors: &[SignedRecord],
         progress: &(dyn Fn(u64) + Sync),
     ) -> Result<Pushed, CacheError> {
         self.prepare()?;
@@ -58,26 +60,38 @@ impl Layer {
             progress(blobs.iter().map(|(_, size)| size).sum());
             pushed.note(blobs);
         }
+        let all = ancestors.iter().map(|signed| (signed, None)).chain(records.iter().zip(stands.iter().map(Some)));
         let mut entries = Vec::new();
-        for (signed, blobs) in records.iter().zip(&stands) {
+        for (signed, blobs) in all {
             let published = self.publish(signed)?;
             pushed.records += usize::from(published != Published::Known);
-            let listed = catalogue.of_action(&signed.record().action);
-            if published != Published::Known || !listed.iter().any(|entry| entry.record().as_ref() == Some(signed)) {
-                let packs: BTreeSet<Digest> =
-                    blobs.iter().filter_map(|(digest, _)| places.get(digest)).copied().collect();
-                let first = match published {
-                    Published::First => true,
-                    Published::Known => self.records(&signed.record().action)?.first() == Some(signed),
-                    Published::Confirmed | Published::Beside => false,
-                };
-                entries.push(Entry::new(signed, first, packs.into_iter().collect()));
+            let same = |entry: &&Entry| entry.whole >= blobs.is_some() && entry.record().as_ref() == Some(signed);
+            let listed = catalogue.of_action(&signed.record().action).iter().any(same);
+            if published != Published::Known || !listed {
+                entries.push(self.entry(signed, published, blobs, &places)?);
             }
         }
         if !entries.is_empty() {
             self.write_segment(&entries)?;
         }
         Ok(pushed)
+    }
+
+    fn entry(
+        &self,
+        signed: &SignedRecord,
+        published: Published,
+        blobs: Option<&Blobs>,
+        places: &BTreeMap<Digest, Digest>,
+    ) -> Result<Entry, CacheError> {
+        let first = match published {
+            Published::First => true,
+            Published::Known => self.records(&signed.record().action)?.first() == Some(signed),
+            Published::Confirmed | Published::Beside => false,
+        };
+        let packs = blobs.into_iter().flatten().filter_map(|(digest, _)| places.get(digest).copied());
+        let packs: BTreeSet<Digest> = packs.collect();
+        Ok(Entry::new(signed, first, blobs.is_some(), packs.into_iter().collect()))
     }
 
     /// Where the small blobs are. A pack whose index is gone holds nothing: its blobs are sent again.

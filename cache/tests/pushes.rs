@@ -29,13 +29,13 @@ fn what_was_pushed_is_in_the_catalogue_and_comes_whole_into_another_cache() {
     for scene in Scene::everywhere() {
         let alice = SecretKey::new().unwrap();
         let signed = [model(&scene, &alice), scene.signed("a", &alice)];
-        let pushed = scene.layer.push(&scene.store, &signed, &|_| {}).unwrap();
+        let pushed = scene.layer.push(&scene.store, &signed, &[], &|_| {}).unwrap();
         assert_eq!(
             (pushed.records, pushed.blobs),
             (2, 300 + 1 + 1 + 2 + 1),
             "files, folders, and the one of the other"
         );
-        let again = scene.layer.push(&scene.store, &signed, &|_| {}).unwrap();
+        let again = scene.layer.push(&scene.store, &signed, &[], &|_| {}).unwrap();
         assert_eq!(again, plumb_cache::Pushed::default());
 
         let (house, bob) = another();
@@ -62,13 +62,13 @@ fn a_push_sends_only_what_is_new_and_goes_on_where_it_was_cut() {
     let scene = Scene::in_memory();
     let alice = SecretKey::new().unwrap();
     let first = model(&scene, &alice);
-    scene.layer.push(&scene.store, std::slice::from_ref(&first), &|_| {}).unwrap();
+    scene.layer.push(&scene.store, std::slice::from_ref(&first), &[], &|_| {}).unwrap();
     scene.house.write("model/weights", vec![8; 400_000]);
     let second = record("tuned", scene.store.ingest(&scene.house.path("model")).unwrap());
     let second = SignedRecord::sign(second, &alice).unwrap();
     // Cut before the catalogue was written: the record is there, and nobody has been told of it.
     scene.layer.publish(&second).unwrap();
-    let pushed = scene.layer.push(&scene.store, std::slice::from_ref(&second), &|_| {}).unwrap();
+    let pushed = scene.layer.push(&scene.store, std::slice::from_ref(&second), &[], &|_| {}).unwrap();
     assert_eq!((pushed.records, pushed.blobs), (0, 2), "the weights and the folder around them");
     let (_house, bob) = another();
     let catalogue = scene.layer.catalogue(&bob).unwrap();
@@ -81,7 +81,7 @@ fn a_push_sends_only_what_is_new_and_goes_on_where_it_was_cut() {
 fn a_record_whose_bytes_the_layer_lost_is_not_had() {
     let scene = Scene::in_memory();
     let signed = model(&scene, &SecretKey::new().unwrap());
-    scene.layer.push(&scene.store, std::slice::from_ref(&signed), &|_| {}).unwrap();
+    scene.layer.push(&scene.store, std::slice::from_ref(&signed), &[], &|_| {}).unwrap();
     let weights = scene.store.subpath(&signed.record().outputs["out"].artifact, "weights").unwrap();
     let name = Name::from(place("cas", &weights.digest));
     let objects = scene.objects.clone();
@@ -97,7 +97,7 @@ fn a_catalogue_that_was_changed_lists_nothing_wrong() {
     let scene = Scene::in_memory();
     let [alice, mallory] = [(); 2].map(|()| SecretKey::new().unwrap());
     let signed = scene.signed("a", &alice);
-    scene.layer.push(&scene.store, std::slice::from_ref(&signed), &|_| {}).unwrap();
+    scene.layer.push(&scene.store, std::slice::from_ref(&signed), &[], &|_| {}).unwrap();
     let segments = || {
         let (objects, prefix) = (scene.objects.clone(), Name::from("plumb-1/segments"));
         let listed = wait(async move { objects.list_with_delimiter(Some(&prefix)).await.unwrap() });
@@ -118,4 +118,33 @@ fn a_catalogue_that_was_changed_lists_nothing_wrong() {
         .filter_map(plumb_cache::CatalogueEntry::record)
         .collect();
     assert_eq!((catalogue.len(), found), (2, vec![signed]));
+}
+
+#[test]
+fn what_came_from_somebody_is_passed_on_in_their_words() {
+    let scene = Scene::in_memory();
+    let [alice, bob] = [(); 2].map(|()| SecretKey::new().unwrap());
+    let prep = scene.record("prep", "sorted");
+    let mut train = scene.record("train", "weights");
+    train.ancestry.insert(prep.recipe, prep.realisation());
+    let both = [&prep, &train];
+    for record in both {
+        scene.store.publish(record).unwrap();
+    }
+    let lineage = scene.store.signed_lineage(&train, &alice).unwrap();
+    assert_eq!(lineage.iter().map(SignedRecord::record).collect::<Vec<_>>(), both, "the record itself comes last");
+    // Alice pushes the bytes of the first, and of the second only the record.
+    let pushed = scene.layer.push(&scene.store, &lineage[..1], &lineage[1..], &|_| {}).unwrap();
+    assert_eq!((pushed.records, pushed.blobs), (2, 1));
+
+    let (_house, other) = another();
+    let catalogue = scene.layer.catalogue(&other).unwrap();
+    let entry = |record: &plumb_cache::ActionRecord| catalogue.of_action(&record.action)[0];
+    assert_eq!((entry(&prep).whole, entry(&train).whole), (true, false));
+    scene.layer.pull(&other, entry(&prep), &lineage[0], &|_| {}).unwrap().unwrap();
+    assert_eq!(scene.layer.pull(&other, entry(&train), &lineage[1], &|_| {}).unwrap(), None);
+    other.ingest_bytes(b"weights").unwrap();
+    other.publish(&train).unwrap();
+    let signers: Vec<_> = other.signed_lineage(&train, &bob).unwrap().iter().map(SignedRecord::signer).collect();
+    assert_eq!(signers, [alice.public(), bob.public()], "hers stays hers, and bob made his own");
 }

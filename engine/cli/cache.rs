@@ -4,6 +4,7 @@ mod bar;
 mod gc;
 mod ls;
 mod pin;
+mod push;
 mod stats;
 mod target;
 mod verify;
@@ -44,6 +45,9 @@ pub enum CacheCommand {
     /// Hash every blob again and read every record; drop what is not whole any more
     #[command(after_help = verify::NOTES)]
     Verify(verify::VerifyArgs),
+    /// Send results to a layer, for others to use
+    #[command(after_help = push::NOTES)]
+    Push(push::PushArgs),
     /// Keep results from ever being collected
     #[command(after_help = pin::EXAMPLES)]
     Pin(pin::PinArgs),
@@ -60,6 +64,7 @@ pub fn run(context: &Context, args: &CacheArgs) -> Result<Exit, Trouble> {
         CacheCommand::Ls(args) => ls::run(context, args),
         CacheCommand::Stats(args) => stats::run(context, args),
         CacheCommand::Verify(args) => verify::run(context, args),
+        CacheCommand::Push(args) => push::run(context, args),
         CacheCommand::Pin(args) => pin::pin(context, args),
         CacheCommand::Unpin(args) => pin::unpin(context, args),
         CacheCommand::Gc(args) => gc::run(context, args),

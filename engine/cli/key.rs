@@ -144,6 +144,7 @@ fn list(context: &Context, home: &Home, form: Form) -> Result<Exit, Trouble> {
     Ok(Exit::Done)
 }
 
-fn of_key(error: KeyError) -> Trouble {
+/// A key that cannot be used is the user's own trouble.
+pub fn of_key(error: KeyError) -> Trouble {
     Trouble::Usage { message: error.to_string(), hint: error.hint() }
 }

@@ -66,6 +66,45 @@ fn a_project_says_no_keys() {
 }
 
 #[test]
+fn a_project_adds_layers_and_takes_none_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = home(folder.path());
+    fs::create_dir_all(folder.path().join("config")).unwrap();
+    fs::write(home.settings(), "write = \"lab\"\n[layer.lab]\nurl = \"/nfs/lab\"\n").unwrap();
+    let project = "[layer.lab]\nurl = \"s3://mallory\"\n[layer.public]\nurl = \"s3://public\"\n";
+    fs::write(folder.path().join("plumb.toml"), project).unwrap();
+    let config = Config::read(Some(&home), folder.path()).unwrap();
+    assert_eq!(config.write.as_deref(), Some("lab"));
+    let layers: Vec<(&str, &str)> = config.layers.iter().map(|(name, url)| (name.as_str(), url.as_str())).collect();
+    assert_eq!(layers, [("lab", "/nfs/lab"), ("public", "s3://public")]);
+    check(
+        "write = \"lba\"\n[layer.lab]\nurl = \"/nfs/lab\"\nulr = 3\n[layer.other]\n",
+        "",
+        expect![[r#"
+            error: unknown layer `lba`
+             --> [FOLDER]/config/config.toml:1:9
+              |
+            1 | write = "lba"
+              |         ^^^^^
+            hint: did you mean `lab`?
+
+            error: unknown layer key `ulr`
+             --> [FOLDER]/config/config.toml:4:1
+              |
+            4 | ulr = 3
+              | ^^^
+            hint: did you mean `url`?
+
+            error: the layer `other` has no `url`
+             --> [FOLDER]/config/config.toml:5:8
+              |
+            5 | [layer.other]
+              |        ^^^^^
+        "#]],
+    );
+}
+
+#[test]
 fn what_is_wrong_is_told_with_its_place_and_the_nearest_name() {
     check(
         &format!("trsut = []\ntrust = [\"alcie\", \"bob\"]\n{}Bob = 3\nbob = \"ed25519:00\"\n", keys()),

@@ -56,7 +56,7 @@ pub fn pin(context: &Context, args: &PinArgs) -> Result<Exit, Trouble> {
     let store = context.store()?;
     let targets = args.targets.resolve(context, &store)?;
     let done = targets.into_iter().map(|target| {
-        let changed = store.pin(&target.action, &args.note)?;
+        let changed = store.pin(&target.record.action, &args.note)?;
         Ok((target, changed))
     });
     tell(context, args.form, done.collect::<Result<_, Trouble>>()?, ["pinned", "was pinned"]);
@@ -68,7 +68,7 @@ pub fn unpin(context: &Context, args: &UnpinArgs) -> Result<Exit, Trouble> {
     let store = context.store()?;
     let targets = args.targets.resolve(context, &store)?;
     let done = targets.into_iter().map(|target| {
-        let changed = store.unpin(&target.action)?;
+        let changed = store.unpin(&target.record.action)?;
         Ok((target, changed))
     });
     tell(context, args.form, done.collect::<Result<_, Trouble>>()?, ["unpinned", "was not pinned"]);
@@ -76,7 +76,8 @@ pub fn unpin(context: &Context, args: &UnpinArgs) -> Result<Exit, Trouble> {
 }
 
 fn tell(context: &Context, form: Form, done: Vec<(Target, bool)>, [new, old]: [&str; 2]) {
-    let line = |(target, changed): (Target, bool)| Line { key: target.action.to_string(), step: target.step, changed };
+    let line =
+        |(target, changed): (Target, bool)| Line { key: target.record.action.to_string(), step: target.step, changed };
     let lines: Vec<Line> = done.into_iter().map(line).collect();
     if form.json {
         context.printer.json(&lines);

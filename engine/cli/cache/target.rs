@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use plumb_cache::{ActionKey, Store};
+use plumb_cache::{ActionRecord, Store};
 use plumb_engine::plan::{self, PlanOptions};
 
 use crate::args::{Pipeline, Variant};
@@ -26,8 +26,8 @@ pub struct Targets {
 
 /// A result that was asked for.
 pub struct Target {
-    /// The action that made it.
-    pub action: ActionKey,
+    /// Its record, as its step sees it.
+    pub record: ActionRecord,
     /// The address of its step.
     pub step: String,
 }
@@ -39,6 +39,12 @@ impl Targets {
             Some((file, steps)) if is_pipeline(file) => self.of_pipeline(context, store, file, steps),
             _ => self.targets.iter().map(|prefix| by_prefix(store, prefix)).collect(),
         }
+    }
+
+    /// Where the project lies whose settings count.
+    pub fn folder(&self) -> &Path {
+        let file = self.targets.first().filter(|first| is_pipeline(first)).map(Path::new);
+        file.and_then(Path::parent).filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
     }
 
     fn of_pipeline(
@@ -57,7 +63,7 @@ impl Targets {
                 let hint = format!("make it with `plumb run {file} {step}`");
                 Trouble::failed(format!("`{step}` has no result in the cache"), hint)
             })?;
-            Ok(Target { action: record.action, step })
+            Ok(Target { record: record.as_ref().clone(), step })
         };
         graph.goals.iter().map(target).collect()
     }
@@ -74,12 +80,13 @@ pub fn by_prefix(store: &Store, prefix: &str) -> Result<Target, Trouble> {
         let message = format!("`{prefix}` is neither a pipeline file nor the first digits ({DIGITS} or more) of a key");
         return Err(Trouble::usage(message, list));
     }
+    let none = || Trouble::usage(format!("no result has a key that begins with `{prefix}`"), list);
     let found = store.actions_by_prefix(&prefix.to_lowercase())?;
     match found.as_slice() {
-        [] => Err(Trouble::usage(format!("no result has a key that begins with `{prefix}`"), list)),
+        [] => Err(none()),
         [action] => {
-            let step = store.record(action)?.map_or_else(|| action.short(), |record| record.step);
-            Ok(Target { action: *action, step })
+            let record = store.record(action)?.ok_or_else(none)?;
+            Ok(Target { step: record.step.clone(), record })
         }
         several => {
             let keys: Vec<String> = several.iter().take(5).map(|key| format!("`{}`", key.short())).collect();
