@@ -34,7 +34,14 @@ pub(super) struct Lineages<'a> {
     pipeline: &'a str,
     /// Made for the first walk: most plans have one goal, which agrees with itself.
     walk: Option<Walk>,
+    /// Every disowned result.
+    marked: BTreeMap<Realisation, Disowned>,
+    /// Whether a realisation stands on a disowned result, of those that were walked over: none is walked over twice.
+    stands: BTreeMap<Spot, Option<(StepId, Disowned)>>,
 }
+
+/// A realisation of the recipe of this number.
+type Spot = (usize, Realisation);
 
 /// What walks share.
 #[derive(Debug)]
@@ -61,8 +68,15 @@ enum Known {
 type Found = Vec<Vec<(StepId, Realisation)>>;
 
 impl<'a> Lineages<'a> {
-    pub(super) fn new(store: &'a Store, facts: &'a Facts, pipeline: &'a str) -> Self {
-        Self { store, facts, pipeline, walk: None }
+    pub(super) fn new(store: &'a Store, facts: &'a Facts, pipeline: &'a str) -> Result<Self, CacheError> {
+        let marked = store.all_disowned()?.into_iter();
+        let marked = marked.map(|one| (Realisation { action: one.action, result: one.result }, one)).collect();
+        Ok(Self { store, facts, pipeline, walk: None, marked, stands: BTreeMap::new() })
+    }
+
+    /// Whether any result is disowned: if none is, no ancestry has to be looked at.
+    pub(super) fn any_disowned(&self) -> bool {
+        !self.marked.is_empty()
     }
 
     /// Picks one record for each step so that all agree with `chosen` and with each other; candidates come in the
@@ -119,17 +133,49 @@ impl<'a> Lineages<'a> {
         Ok(agreement)
     }
 
-    /// The ancestor on whose disowned result a record stands, with the mark, if there is one.
+    /// The ancestor on whose disowned result a record stands, with the mark, if there is one. The nearest, unless a
+    /// walk before this one met another.
     pub(super) fn disowned_ancestor(
         &mut self,
         id: StepId,
         record: &Arc<ActionRecord>,
     ) -> Result<Option<(StepId, Disowned)>, CacheError> {
-        for found in self.lineage(&[(id, record.clone())])?.into_iter().flatten() {
-            if let Some(mark) = self.store.mark_of(&found.1)? {
-                return Ok(Some((found.0, mark)));
+        let (store, facts, made) = (self.store, self.facts, record.realisation());
+        let walk = self.walk.get_or_insert_with(|| Walk::new(facts, store.lineage_index(self.pipeline)));
+        walk.learn(walk.numbers[id.0], made, Known::Record(record.clone()));
+        // Each with the one below it that led there.
+        let mut seen: BTreeMap<Spot, Option<Spot>> = BTreeMap::from([((walk.numbers[id.0], made), None)]);
+        let mut level = vec![(id, made)];
+        while !level.is_empty() {
+            let mut above = Vec::new();
+            for (id, made) in level {
+                let spot = (walk.numbers[id.0], made);
+                let stands = self.stands.get(&spot).cloned();
+                let mark = self.marked.get(&made).map(|mark| (id, mark.clone()));
+                if let Some(mark) = mark.or_else(|| stands.clone().flatten()) {
+                    let path = std::iter::successors(Some(spot), |spot| seen.get(spot).copied().flatten());
+                    self.stands.extend(path.map(|spot| (spot, Some(mark.clone()))));
+                    return Ok(Some(mark));
+                }
+                if stands.is_none() {
+                    above.push((id, made));
+                }
+            }
+            walk.read_level(store, &above)?;
+            level = Vec::new();
+            for (id, made) in above {
+                let spot = (walk.numbers[id.0], made);
+                for producer in &facts.producers[id.0] {
+                    let number = walk.numbers[producer.0];
+                    let Some(made) = walk.used(spot.0, &spot.1, &walk.recipes[number]) else { continue };
+                    seen.entry((number, made)).or_insert_with(|| {
+                        level.push((*producer, made));
+                        Some(spot)
+                    });
+                }
             }
         }
+        self.stands.extend(seen.into_keys().map(|spot| (spot, None)));
         Ok(None)
     }
 

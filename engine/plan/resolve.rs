@@ -28,7 +28,7 @@ pub(super) fn resolve(
         store,
         options,
         facts: &facts,
-        lineages: Lineages::new(store, &facts, &graph.name),
+        lineages: Lineages::new(store, &facts, &graph.name)?,
         candidates: BTreeMap::new(),
         present: BTreeMap::new(),
         lost: BTreeMap::new(),
@@ -134,7 +134,7 @@ impl Resolver<'_> {
 
     /// Records that were made from a disowned result are no candidates.
     fn leave_out_disowned(&mut self, ids: &BTreeSet<StepId>) -> Result<(), EngineError> {
-        if !self.store.any_disowned()? {
+        if !self.lineages.any_disowned() {
             return Ok(());
         }
         for id in ids {
