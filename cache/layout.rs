@@ -158,8 +158,8 @@ impl Layout {
     }
 
     /// Names are hashed, as for stages.
-    pub(crate) fn memo(&self, name: &str) -> PathBuf {
-        self.base.join("index").join(format!("memo-{}", Digest::of(name.as_bytes()).short()))
+    pub(crate) fn memo(&self, what: &str, of: &str) -> PathBuf {
+        self.base.join("index").join(format!("{what}-{}", Digest::of(of.as_bytes()).short()))
     }
 
     /// Asked for several times a step: made in one piece.

@@ -13,6 +13,8 @@ use std::collections::BTreeMap;
 use crate::store::Store;
 use crate::{ActionKey, CacheError, Digest, Realisation, RecipeKey};
 
+/// What memos of lineages are called.
+const MEMO: &str = "lineage";
 const HEADER: &[u8] = b"plumb-lineage 1\n";
 const FRONT: usize = HEADER.len() + 8;
 const ROW: usize = 3 * 32 + 8;
@@ -59,17 +61,13 @@ impl LineageIndex {
 impl Store {
     /// The lineage index of a pipeline; an empty one where there is none that reads.
     pub fn lineage_index(&self, pipeline: &str) -> LineageIndex {
-        self.memo(&memo(pipeline)).and_then(|bytes| LineageIndex::decode(&bytes)).unwrap_or_default()
+        self.memo(MEMO, pipeline).and_then(|bytes| LineageIndex::decode(&bytes)).unwrap_or_default()
     }
 
     /// Replaces the lineage index of a pipeline.
     pub fn keep_lineage(&self, pipeline: &str, lineage: &Lineage) -> Result<(), CacheError> {
-        self.keep_memo(&memo(pipeline), &encode(lineage))
+        self.keep_memo(MEMO, pipeline, &encode(lineage))
     }
-}
-
-fn memo(pipeline: &str) -> String {
-    format!("lineage\n{pipeline}")
 }
 
 fn encode(lineage: &Lineage) -> Vec<u8> {

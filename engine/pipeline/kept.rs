@@ -23,6 +23,8 @@ use crate::settings::RunSettings;
 use crate::source::{Include, Place};
 use crate::stage::Registry;
 
+/// What memos of steps are called.
+const MEMO: &str = "steps";
 /// Fewer steps are made as fast as they are read.
 const WORTH_KEEPING: usize = 200;
 /// Steps that one thread reads at a time.
@@ -31,10 +33,10 @@ const PIECE: usize = 256;
 /// `load`, remembering what it made, and remembered where nothing has changed.
 pub fn load_kept(file: &Path, registry: &Registry, selection: &Selection, store: &Store) -> Result<Graph, Diagnostics> {
     let text = std::fs::read_to_string(file).map_err(|error| unreadable(file, &error))?;
-    let Some((name, key)) = key(file, &text, registry, selection) else {
+    let Some((place, key)) = key(file, &text, registry, selection) else {
         return parse_text(file, &text, registry, selection);
     };
-    if let Some(bytes) = store.memo(&name)
+    if let Some(bytes) = store.memo(MEMO, &place)
         && let Some(graph) = bytes.strip_prefix(key.as_bytes()).and_then(|bytes| decode(bytes, file, registry))
     {
         return Ok(graph);
@@ -42,31 +44,31 @@ pub fn load_kept(file: &Path, registry: &Registry, selection: &Selection, store:
     let graph = parse_text(file, &text, registry, selection)?;
     if store.writable()
         && let Some(bytes) = encode(&graph)
-        && let Err(error) = store.keep_memo(&name, &[key.as_bytes(), &bytes[..]].concat())
+        && let Err(error) = store.keep_memo(MEMO, &place, &[key.as_bytes(), &bytes[..]].concat())
     {
         tracing::warn!("{error}");
     }
     Ok(graph)
 }
 
-/// The name of the memo, one a file, and the digest of all that the steps are made from. `None` where it cannot be told
+/// What the memo is of, one a file, and the digest of all that the steps are made from. `None` where it cannot be told
 /// what this program is.
 fn key(file: &Path, text: &str, registry: &Registry, selection: &Selection) -> Option<(String, Digest)> {
     let program = std::env::current_exe().and_then(std::fs::metadata).ok()?;
     let place = std::path::absolute(file).ok()?;
-    let name = format!("steps\n{}", place.display());
+    let place = place.display().to_string();
     let kinds = registry.kinds().map(|kind| {
         let declaration = kind.declaration();
         format!("{} {}\n", declaration.kind, declaration.version)
     });
     let made_from = [
         format!("{} {} {} {}", program.ino(), program.len(), program.mtime(), program.mtime_nsec()),
-        format!("{name}\n{}", file.display()),
+        format!("{place}\n{}", file.display()),
         format!("{selection:?}"),
         kinds.collect(),
         Digest::of(text.as_bytes()).to_string(),
     ];
-    Some((name, Digest::of(made_from.join("\n\n").as_bytes())))
+    Some((place, Digest::of(made_from.join("\n\n").as_bytes())))
 }
 
 #[derive(Serialize, Deserialize)]
@@ -292,8 +294,8 @@ run = {{ mem = "1GiB", time = "1h", secrets = ["TOKEN"], retry = {{ max = 2, on 
         /// What a look into the cache alone gives.
         fn kept(&self) -> Option<Graph> {
             let text = std::fs::read_to_string(&self.file).unwrap();
-            let (name, key) = key(&self.file, &text, &registry(), &Selection::default()).unwrap();
-            decode(self.store.memo(&name)?.strip_prefix(key.as_bytes())?, &self.file, &registry())
+            let (place, key) = key(&self.file, &text, &registry(), &Selection::default()).unwrap();
+            decode(self.store.memo(MEMO, &place)?.strip_prefix(key.as_bytes())?, &self.file, &registry())
         }
     }
 

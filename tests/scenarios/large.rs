@@ -26,7 +26,7 @@ fn many(count: usize, first: &str) -> String {
 fn kept(scene: &Scene) -> Vec<std::path::PathBuf> {
     let listed = std::fs::read_dir(scene.path("cache/v1/index")).unwrap();
     let mut memos: Vec<_> = listed.map(|entry| entry.unwrap().path()).collect();
-    memos.retain(|path| path.file_name().unwrap().to_string_lossy().starts_with("memo-"));
+    memos.retain(|path| path.file_name().unwrap().to_string_lossy().starts_with("steps-"));
     memos.sort();
     memos
 }
