@@ -12,6 +12,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::Mutex;
 
 use expect_test::Expect;
+use plumb_cache::{ActionKey, ActionRecord, Store, StoreOptions};
 use regex::Regex;
 
 /// A folder with a pipeline `p.toml` and a cache.
@@ -110,6 +111,35 @@ impl Scene {
     fn blob(&self, artifact: &str) -> PathBuf {
         let opened = self.plumb(&format!("open p.toml {artifact}")).exits(0);
         PathBuf::from(opened.raw.trim_end())
+    }
+
+    /// The cache, for what no command does.
+    pub fn store(&self) -> Store {
+        Store::open(&self.path("cache"), StoreOptions::default()).unwrap()
+    }
+
+    /// The key of a step, whose inputs must be there.
+    pub fn key(&self, step: &str) -> ActionKey {
+        let told = self.plumb(&format!("why p.toml {step} --json")).exits(0).json();
+        told[0]["chain"][0]["action"].as_str().unwrap().parse().unwrap()
+    }
+
+    /// Where the record of a result lies.
+    pub fn record_file(&self, key: ActionKey) -> PathBuf {
+        let hex = key.to_string();
+        self.path("cache/v1/actions").join(&hex[..2]).join(&hex[2..])
+    }
+
+    /// Puts another record in the place of the one of its key.
+    pub fn replace_record(&self, record: &ActionRecord) {
+        let file = self.record_file(record.action);
+        fs::remove_file(&file).unwrap();
+        fs::write(&file, record.encode().unwrap()).unwrap();
+    }
+
+    /// The folder of a run, the only one there is.
+    pub fn run_folder(&self) -> PathBuf {
+        fs::read_dir(self.path("cache/v1/runs")).unwrap().next().unwrap().unwrap().path()
     }
 
     /// Makes a named pipe: what a step that reads or writes it is held by.

@@ -45,6 +45,20 @@ fn mask(part: &str, prefix: &str) -> String {
     if part.starts_with(prefix) { format!("{prefix}[..]") } else { part.to_owned() }
 }
 
+/// Publishes a small result of this number.
+fn publish(store: &Store, number: usize) -> Result<ActionKey, CacheError> {
+    let made = record(&number.to_string(), store.ingest_bytes(format!("{number}").repeat(3000).as_bytes())?);
+    store.publish(&made).map(|_| made.action)
+}
+
+/// Publishes small results until nothing fits.
+fn published_until_full(store: &Store) -> Vec<ActionKey> {
+    let mut published = Vec::new();
+    let error = (0..).find_map(|number| publish(store, number).map(|key| published.push(key)).err()).unwrap();
+    assert!(matches!(error, CacheError::Full { .. }), "{error}");
+    published
+}
+
 #[test]
 fn a_full_disk_is_an_error_and_nothing_is_half_published() {
     let house = House::new();
@@ -74,13 +88,7 @@ fn helper_on_a_full_disk() {
     assert_eq!(files(&v1.join("scratch")).len(), 1, "only the lock of this process");
 
     // Small results until nothing fits: each is there as a whole or not at all.
-    let publish = |number: usize| -> Result<ActionKey, CacheError> {
-        let made = record(&number.to_string(), store.ingest_bytes(format!("{number}").repeat(3000).as_bytes())?);
-        store.publish(&made).map(|_| made.action)
-    };
-    let mut published = Vec::new();
-    let error = (0..).find_map(|number| publish(number).map(|key| published.push(key)).err()).unwrap();
-    assert!(matches!(error, CacheError::Full { .. }), "{error}");
+    let published = published_until_full(&store);
     assert!(published.len() > 10);
     for key in &published {
         let record = store.action(key).unwrap().unwrap();
@@ -95,7 +103,7 @@ fn helper_on_a_full_disk() {
     assert_eq!(files(&v1.join("scratch")).len(), 1);
 
     fs::remove_dir_all(v1.join("cas")).unwrap();
-    publish(0).unwrap();
+    publish(&store, 0).unwrap();
 }
 
 /// One is full of bytes, the other of files: not even a folder can be made on it.
@@ -111,13 +119,7 @@ fn a_full_cache_can_be_collected() {
 fn helper_that_collects_on_a_full_disk() {
     let Some(cache) = helped_cache() else { return };
     let store = Store::open(&cache, StoreOptions::default()).unwrap();
-    let publish = |number: usize| -> Result<ActionKey, CacheError> {
-        let made = record(&number.to_string(), store.ingest_bytes(format!("{number}").repeat(3000).as_bytes())?);
-        store.publish(&made).map(|_| made.action)
-    };
-    let mut published = Vec::new();
-    let error = (0..).find_map(|number| publish(number).map(|key| published.push(key)).err()).unwrap();
-    assert!(matches!(error, CacheError::Full { .. }), "{error}");
+    let published = published_until_full(&store);
     // To the last byte, so that a collector has nothing to write with.
     let mut filler = fs::File::create(cache.with_file_name("filler"));
     while filler.as_mut().is_ok_and(|file| file.write_all(&[0; 4096]).is_ok()) {}
@@ -133,7 +135,7 @@ fn helper_that_collects_on_a_full_disk() {
     for key in &published {
         assert_eq!(store.action(key).unwrap(), None);
     }
-    publish(0).unwrap();
+    publish(&store, 0).unwrap();
 }
 
 #[test]

@@ -63,8 +63,7 @@ fn gc_evicts_only_until_the_cache_is_small_enough_and_the_evicted_runs_again() {
 
 #[test]
 fn the_results_of_the_last_runs_stay() {
-    let scene = reruns::chain();
-    scene.plumb("run p.toml").exits(0);
+    let scene = reruns::chain_that_ran();
     scene.plumb("run p.toml --set word=rows").exits(0);
     scene.executed();
     let told = scene.plumb("cache gc --max-size 0 --keep-runs 1").exits(0);
@@ -77,9 +76,7 @@ fn the_results_of_the_last_runs_stay() {
 
 #[test]
 fn without_a_size_only_what_nobody_can_ask_for_goes() {
-    let scene = reruns::chain();
-    scene.plumb("run p.toml").exits(0);
-    scene.executed();
+    let scene = reruns::chain_that_ran();
     scene.write("cache/v1/scratch/host-1-0/half", "half");
     scene.write("cache/v1/quarantine/old", "damaged");
     scene.write("cache/v1/cas/00/11223344556677889900112233445566778899001122334455667788990011", "orphan");
@@ -99,9 +96,7 @@ fn without_a_size_only_what_nobody_can_ask_for_goes() {
 
 #[test]
 fn what_was_collected_runs_again_and_why_tells_it() {
-    let scene = reruns::chain();
-    scene.plumb("run p.toml").exits(0);
-    scene.executed();
+    let scene = reruns::chain_that_ran();
     scene.plumb("cache gc --max-size 0 --keep-runs 0").exits(0);
     scene.plumb("why p.toml prep").exits(0).says(expect![[r#"
         `prep` runs

@@ -3,14 +3,7 @@
 use expect_test::expect;
 
 use crate::harness::Scene;
-use crate::scenarios::reruns;
-
-fn chain_that_ran() -> Scene {
-    let scene = reruns::chain();
-    scene.plumb("run p.toml").exits(0);
-    scene.executed();
-    scene
-}
+use crate::scenarios::reruns::{chain, chain_that_ran};
 
 /// The key of the one result of a step.
 fn key(scene: &Scene, step: &str) -> String {
@@ -134,7 +127,7 @@ fn stats_tell_bytes_by_class_what_is_shared_and_what_hits_saved() {
 
 #[test]
 fn a_cache_that_does_not_wait_for_the_disk_gives_the_same_results() {
-    let scene = reruns::chain();
+    let scene = chain();
     scene.plumb("run p.toml --durable=false").exits(0);
     assert_eq!(scene.executed(), "count prep report");
     scene.plumb("run p.toml").exits(0);

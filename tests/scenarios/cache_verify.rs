@@ -2,15 +2,7 @@
 
 use expect_test::expect;
 
-use crate::harness::Scene;
-use crate::scenarios::reruns;
-
-fn chain_that_ran() -> Scene {
-    let scene = reruns::chain();
-    scene.plumb("run p.toml").exits(0);
-    scene.executed();
-    scene
-}
+use crate::scenarios::reruns::chain_that_ran;
 
 fn short_keys(text: &str) -> String {
     regex::Regex::new(r"\b[0-9a-f]{12}\b").unwrap().replace_all(text, "[SHORT]").into_owned()

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use expect_test::expect;
-use plumb_cache::{ActionKey, ActionRecord, Mark, RecipeKey, Store, StoreOptions};
+use plumb_cache::{ActionKey, ActionRecord, Mark, RecipeKey};
 
 use crate::harness::Scene;
-use crate::scenarios::reruns;
+use crate::scenarios::reruns::chain_that_ran;
 
 /// world (a kind of the house) -> count.
 const WORLD: &str = r#"schema = 1
@@ -35,37 +35,29 @@ fn world() -> Scene {
     scene
 }
 
-fn chain() -> Scene {
-    let scene = reruns::chain();
-    scene.plumb("run p.toml").exits(0);
-    scene
-}
-
-fn key(scene: &Scene, step: &str) -> ActionKey {
-    let told = scene.plumb(&format!("why p.toml {step} --json")).exits(0).json();
-    told[0]["chain"][0]["action"].as_str().unwrap().parse().unwrap()
-}
-
 /// Changes a step's record into what another plumb would have left: the same bytes under another document.
 fn as_another_plumb_left_it(scene: &Scene, step: &str, from: &str, to: &str) {
-    let store = Store::open(&scene.path("cache"), StoreOptions::default()).unwrap();
-    let action = key(scene, step);
-    let record = store.action(&action).unwrap().unwrap();
-    let change = |document: &str| {
+    let action = scene.key(step);
+    let record = scene.store().action(&action).unwrap().unwrap();
+    for document in [&record.action_document, &record.recipe_document] {
         assert!(document.contains(from), "no `{from}` in {document}");
-        document.replace(from, to)
-    };
-    let (action_document, recipe_document) = (change(&record.action_document), change(&record.recipe_document));
+    }
+    rewrite(scene, action, from, to);
+}
+
+fn rewrite(scene: &Scene, action: ActionKey, from: &str, to: &str) {
+    let store = scene.store();
+    let record = store.action(&action).unwrap().unwrap();
+    let (action_document, recipe_document) =
+        (record.action_document.replace(from, to), record.recipe_document.replace(from, to));
     let (older, recipe) = (ActionKey::of_document(&action_document), RecipeKey::of_document(&recipe_document));
-    let older = ActionRecord { action: older, recipe, action_document, recipe_document, ..record };
-    store.publish(&older).unwrap();
-    let hex = action.to_string();
-    std::fs::remove_file(scene.path("cache/v1/actions").join(&hex[..2]).join(&hex[2..])).unwrap();
+    store.publish(&ActionRecord { action: older, recipe, action_document, recipe_document, ..record }).unwrap();
+    std::fs::remove_file(scene.record_file(action)).unwrap();
 }
 
 #[test]
 fn a_hit_says_which_record_it_is_who_made_it_when_and_at_what_cost() {
-    let scene = chain();
+    let scene = chain_that_ran();
     let told = scene.plumb("why p.toml count").exits(0);
     let made_by = told.stdout.split(" by ").nth(1).unwrap().split(" in ").next().unwrap().to_string();
     assert!(made_by.contains('@'), "{made_by}");
@@ -124,7 +116,7 @@ fn a_stage_with_several_branches_is_summed_up_a_line_a_branch() {
 
 #[test]
 fn a_source_is_told_with_both_digests() {
-    let scene = chain();
+    let scene = chain_that_ran();
     scene.write("raw.txt", "x\n");
     let told = scene.plumb("why p.toml prep --json").exits(0).json();
     let cause = &told[0]["chain"][0]["causes"][0]["cause"];
@@ -150,7 +142,7 @@ fn world_version(scene: &Scene) -> u64 {
 
 #[test]
 fn an_added_and_a_removed_input_are_causes() {
-    let scene = chain();
+    let scene = chain_that_ran();
     scene.edit("inputs.lines = \"prep.sorted\"", "inputs.lines = \"prep.sorted\"\ninputs.more = \"source.raw\"");
     scene.plumb("why p.toml count").exits(0).prints(expect![[r#"
         `count` runs
@@ -166,7 +158,7 @@ fn an_added_and_a_removed_input_are_causes() {
 
 #[test]
 fn other_outputs_a_salt_a_missing_blob_and_fresh_are_causes() {
-    let scene = chain();
+    let scene = chain_that_ran();
     scene.edit("{ number = \"number.txt\" }", "{ number = \"number.txt\", extra = \"extra.txt\" }");
     scene.edit("outputs = { text", "salt = \"x\"\noutputs = { text");
     let reasons = |scene: &Scene, line: &str| -> Vec<String> {
@@ -175,13 +167,13 @@ fn other_outputs_a_salt_a_missing_blob_and_fresh_are_causes() {
         causes.iter().map(|told| told["cause"]["cause"].as_str().unwrap().to_string()).collect()
     };
     assert_eq!(reasons(&scene, "why p.toml count --json"), ["outputs"]);
-    let scene = chain();
+    let scene = chain_that_ran();
     scene.edit("outputs = { text", "salt = \"x\"\noutputs = { text");
     assert_eq!(reasons(&scene, "why p.toml report --json"), ["salt"]);
-    let scene = chain();
+    let scene = chain_that_ran();
     scene.forget("report.text");
     assert_eq!(reasons(&scene, "why p.toml report --json"), ["missing-blob"]);
-    let scene = chain();
+    let scene = chain_that_ran();
     assert_eq!(reasons(&scene, "why p.toml report --fresh report --json"), ["fresh"]);
     scene.plumb("why p.toml report --fresh report").exits(0).prints(expect![[r#"
         `report` runs
@@ -192,10 +184,9 @@ fn other_outputs_a_salt_a_missing_blob_and_fresh_are_causes() {
 
 #[test]
 fn a_disowned_result_runs_again_and_what_was_made_from_it_is_not_served() {
-    let scene = chain();
-    let count = key(&scene, "count");
-    scene.executed();
-    Store::open(&scene.path("cache"), StoreOptions::default()).unwrap().disown(&count, "doubtful").unwrap();
+    let scene = chain_that_ran();
+    let count = scene.key("count");
+    scene.store().disown(&count, "doubtful").unwrap();
     scene.plumb("why p.toml report").exits(0).prints(expect![[r#"
         `report` may run
           waits on `count` (input `number`)
@@ -210,9 +201,9 @@ fn a_disowned_result_runs_again_and_what_was_made_from_it_is_not_served() {
 
 #[test]
 fn what_was_made_from_a_disowned_result_says_so() {
-    let scene = chain();
-    let prep = key(&scene, "prep");
-    Store::open(&scene.path("cache"), StoreOptions::default()).unwrap().disown(&prep, "doubtful").unwrap();
+    let scene = chain_that_ran();
+    let prep = scene.key("prep");
+    scene.store().disown(&prep, "doubtful").unwrap();
     let plan = scene.plumb("plan p.toml --json").exits(0).json();
     let states: BTreeMap<&str, &str> = plan["steps"]
         .as_array()
@@ -239,9 +230,9 @@ outputs = { y = "y" }
 "#,
     );
     scene.plumb("run p.toml").exits(0);
-    let draw = key(&scene, "draw");
+    let draw = scene.key("draw");
     let mark = Mark { reason: "leaked labels".into(), by: "ada@lab".into(), at: "2026-11-23T09:00:00Z".into() };
-    Store::open(&scene.path("cache"), StoreOptions::default()).unwrap().disown(&draw, mark).unwrap();
+    scene.store().disown(&draw, mark).unwrap();
     scene.plumb("why p.toml draw").exits(0).prints(expect![[r#"
         `draw` runs
           its result is disowned: leaked labels (ada@lab, [WHEN])
@@ -255,8 +246,8 @@ outputs = { y = "y" }
 
 #[test]
 fn the_chain_goes_on_from_what_a_result_stood_on_though_that_was_collected() {
-    let scene = chain();
-    let first = key(&scene, "prep");
+    let scene = chain_that_ran();
+    let first = scene.key("prep");
     for lines in ["x\n", "x\ny\n"] {
         scene.write("raw.txt", lines);
         scene.plumb("run p.toml prep").exits(0);
@@ -283,27 +274,16 @@ fn strict_code_asks_for_a_result_that_says_which_code_made_it() {
     assert_eq!((told["runs"].as_u64(), told["may_run"].as_u64()), (Some(0), Some(0)));
 
     // Another build of plumb made it.
-    let store = Store::open(&scene.path("cache"), StoreOptions::default()).unwrap();
     let strict = scene.plumb(&format!("why p.toml {step} --strict-code --json")).exits(0).json();
     let action: ActionKey = strict[0]["chain"][0]["action"].as_str().unwrap().parse().unwrap();
-    let document = store.action(&action).unwrap().unwrap().action_document;
+    let document = scene.store().action(&action).unwrap().unwrap().action_document;
     let code = document.strip_prefix("{\"code\":\"").unwrap().split('"').next().unwrap().to_string();
     scene.edit("schema = 1", "schema = 1\n");
-    rewrite(&scene, &store, action, &code, &"0".repeat(64));
+    rewrite(&scene, action, &code, &"0".repeat(64));
     let told = scene.plumb(&format!("why p.toml {step} --strict-code")).exits(0).stdout;
     let expected =
         format!("the code of its kind differs ({}, was 000000000000) and `--strict-code` counts it", &code[..12]);
     assert!(told.contains(&expected), "{told}");
-}
-
-fn rewrite(scene: &Scene, store: &Store, action: ActionKey, from: &str, to: &str) {
-    let record = store.action(&action).unwrap().unwrap();
-    let (action_document, recipe_document) =
-        (record.action_document.replace(from, to), record.recipe_document.replace(from, to));
-    let (older, recipe) = (ActionKey::of_document(&action_document), RecipeKey::of_document(&recipe_document));
-    store.publish(&ActionRecord { action: older, recipe, action_document, recipe_document, ..record }).unwrap();
-    let hex = action.to_string();
-    std::fs::remove_file(scene.path("cache/v1/actions").join(&hex[..2]).join(&hex[2..])).unwrap();
 }
 
 #[test]

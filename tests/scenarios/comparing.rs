@@ -32,10 +32,15 @@ fn study() -> Scene {
     Scene::new(STUDY)
 }
 
-#[test]
-fn two_branches_stand_side_by_side_paired_by_seed_and_item() {
+fn study_that_ran() -> Scene {
     let scene = study();
     scene.plumb("run p.toml").exits(0);
+    scene
+}
+
+#[test]
+fn two_branches_stand_side_by_side_paired_by_seed_and_item() {
+    let scene = study_that_ran();
     scene.plumb("compare p.toml reward=both baseline").exits(0).prints(expect![[r#"
         reward=both against baseline
 
@@ -78,8 +83,7 @@ fn one_seed_is_paired_by_its_items_only() {
 
 #[test]
 fn every_branch_is_set_against_the_baseline_and_corrected_by_holm() {
-    let scene = study();
-    scene.plumb("run p.toml").exits(0);
+    let scene = study_that_ran();
     scene.plumb("compare p.toml --all length").exits(0).prints(expect![[r#"
         stage  branch                    first             second  difference               95 %      p  p (Holm)  paired by
         score  kl=0.01       22 [17.03, 26.97]  22 [17.03, 26.97]          +0           [+0, +0]      -         -  3 seeds
@@ -104,8 +108,7 @@ fn every_branch_is_set_against_the_baseline_and_corrected_by_holm() {
 
 #[test]
 fn a_wrong_branch_names_the_nearest() {
-    let scene = study();
-    scene.plumb("run p.toml").exits(0);
+    let scene = study_that_ran();
     scene.plumb("compare p.toml rewrad=both baseline").exits(2).says(expect![[r#"
         ---
         error: `rewrad=both`: no stage sees an axis `rewrad`

@@ -164,8 +164,8 @@ fn stop_ends_a_run_on_another_terminal_and_its_checkpoint_stays() {
     let ready = scene.fifo("home/ready");
     let child = scene.start("run p.toml");
     let step = pid(&fs::read_to_string(ready).unwrap());
-    let run = fs::read_dir(scene.path("cache/v1/runs")).unwrap().next().unwrap().unwrap().file_name();
-    let told = scene.plumb(&format!("stop {}", run.to_str().unwrap())).exits(0);
+    let run = scene.run_folder();
+    let told = scene.plumb(&format!("stop {}", run.file_name().unwrap().to_str().unwrap())).exits(0);
     assert!(told.stderr.starts_with("stopped run [RUN] (process "), "{}", told.stderr);
     scene.wait("run p.toml", child).exits(130);
     assert!(gone(step));

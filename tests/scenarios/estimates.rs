@@ -1,7 +1,7 @@
 //! What a plan costs: from what the same stage took before on the same slots, never a guess; and budgets over it.
 
 use expect_test::expect;
-use plumb_cache::{ActionKey, Cost, Store, StoreOptions};
+use plumb_cache::Cost;
 
 use crate::harness::Scene;
 
@@ -47,15 +47,9 @@ fn study() -> Scene {
 
 /// Writes into the record of a step what it took.
 fn took(scene: &Scene, step: &str, seconds: f64) {
-    let told = scene.plumb(&format!("why p.toml {step} --json")).exits(0).json();
-    let action: ActionKey = told[0]["chain"][0]["action"].as_str().unwrap().parse().unwrap();
-    let store = Store::open(&scene.path("cache"), StoreOptions::default()).unwrap();
-    let mut record = store.action(&action).unwrap().unwrap();
+    let mut record = scene.store().action(&scene.key(step)).unwrap().unwrap();
     record.cost = Cost { wall_seconds: seconds, cpu_seconds: 2.0 * seconds, ..record.cost };
-    let hex = action.to_string();
-    let file = scene.path("cache/v1/actions").join(&hex[..2]).join(&hex[2..]);
-    std::fs::remove_file(&file).unwrap();
-    std::fs::write(&file, record.encode().unwrap()).unwrap();
+    scene.replace_record(&record);
 }
 
 fn jobs(text: &str) -> String {

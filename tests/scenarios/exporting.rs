@@ -113,9 +113,7 @@ fn a_folder_is_exported_as_a_dataset_and_an_existing_place_is_left_alone() {
 #[test]
 fn a_step_whose_record_is_gone_is_named_and_not_invented() {
     let scene = study();
-    let told = scene.plumb("why p.toml world@seed=1 --json").exits(0).json();
-    let hex = told[0]["chain"][0]["action"].as_str().unwrap().to_string();
-    std::fs::remove_file(scene.path("cache/v1/actions").join(&hex[..2]).join(&hex[2..])).unwrap();
+    std::fs::remove_file(scene.record_file(scene.key("world@seed=1"))).unwrap();
     let told = scene.plumb("export p.toml table crate").exits(0).stderr;
     assert!(told.contains("nothing is recorded any more of `world@seed=1`"), "{told}");
     let crated = metadata(&scene, "crate");

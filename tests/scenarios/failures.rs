@@ -198,9 +198,7 @@ fn a_cache_that_cannot_be_written_is_exit_3_and_says_what_to_do() {
 
 #[test]
 fn a_read_only_cache_still_answers_and_refuses_to_run() {
-    let scene = reruns::chain();
-    scene.plumb("run p.toml").exits(0);
-    scene.executed();
+    let scene = reruns::chain_that_ran();
     let Some(known) = as_stranger(&scene, "run p.toml") else { return };
     known.exits(0);
     as_stranger(&scene, "open p.toml report").unwrap().exits(0);

@@ -43,7 +43,7 @@ pub fn chain() -> Scene {
 }
 
 /// The chain after its first run.
-fn chain_that_ran() -> Scene {
+pub fn chain_that_ran() -> Scene {
     let scene = chain();
     scene.plumb("run p.toml").exits(0);
     assert_eq!(scene.executed(), "count prep report");

@@ -224,8 +224,7 @@ fn the_longest_way_starts_first_by_depth_and_then_by_measured_times() {
     // Nothing is known yet: the longer chain goes first.
     assert_eq!(scene.read("home/order").lines().next(), Some("z1"));
     // A past run says that `a1` takes an hour: it goes first.
-    let runs: Vec<_> = fs::read_dir(scene.path("cache/v1/runs")).unwrap().map(|entry| entry.unwrap().path()).collect();
-    let events = runs[0].join("events.jsonl");
+    let events = scene.run_folder().join("events.jsonl");
     let text = fs::read_to_string(&events).unwrap();
     let slow = |line: &str| {
         let mut event: serde_json::Value = serde_json::from_str(line).unwrap();

@@ -280,8 +280,7 @@ fn a_closed_terminal_stops_the_run_and_leaves_no_child() {
         assert!(!alive(Pid::from_raw(pid.parse().unwrap()).unwrap()), "process {pid} outlived the terminal");
     }
     assert!(["claims", "actions"].iter().all(|folder| is_empty(&scene, folder)));
-    let header = fs::read_dir(scene.path("cache/v1/runs")).unwrap().next().unwrap().unwrap().path().join("run.json");
-    assert!(fs::read_to_string(header).unwrap().contains("\"stopped\""));
+    assert!(fs::read_to_string(scene.run_folder().join("run.json")).unwrap().contains("\"stopped\""));
 }
 
 /// A step that starts a daemon: a session of its own, no parent, no open file of ours. It says on `ready` who it is.

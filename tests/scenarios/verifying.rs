@@ -1,7 +1,6 @@
 //! `plumb verify`: a step once more, aside, compared with what is in the cache, with a certificate.
 
 use expect_test::expect;
-use plumb_cache::{ActionKey, Store, StoreOptions};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::harness::Scene;
@@ -35,15 +34,6 @@ fn study(step: &str) -> Scene {
     let scene = Scene::new(STUDY);
     scene.plumb(&format!("run p.toml {step}")).exits(0);
     scene
-}
-
-fn store(scene: &Scene) -> Store {
-    Store::open(&scene.path("cache"), StoreOptions::default()).unwrap()
-}
-
-fn key(scene: &Scene, step: &str) -> ActionKey {
-    let told = scene.plumb(&format!("why p.toml {step} --json")).exits(0).json();
-    told[0]["chain"][0]["action"].as_str().unwrap().parse().unwrap()
 }
 
 /// Without who made it: that differs from machine to machine.
@@ -85,12 +75,12 @@ fn an_exact_stage_is_reproduced_bit_for_bit_and_certified() {
 fn a_program_that_draws_at_random_diverges_and_the_result_stays() {
     let scene = study("draw");
     let before = scene.result("draw.number");
-    let action = key(&scene, "draw");
+    let action = scene.key("draw");
     let told = scene.plumb("verify p.toml draw --times 2 --json").exits(1).json();
     assert_eq!(told["repetitions"][0]["outputs"]["number"]["verdict"], "diverged");
     assert_eq!(told["repetitions"][0]["witness"], true);
     assert_eq!(scene.result("draw.number"), before, "the first result is the one that is used");
-    assert_eq!(store(&scene).witnesses(&action).unwrap().len(), 2, "both others are kept beside it");
+    assert_eq!(scene.store().witnesses(&action).unwrap().len(), 2, "both others are kept beside it");
     let plan = scene.plumb("plan p.toml draw --json").exits(0).json();
     assert_eq!(plan["hits"], 1);
 }
@@ -113,16 +103,13 @@ fn numbers_of_a_seeded_kind_are_compared_within_a_tolerance_that_is_told() {
 #[test]
 fn an_exact_stage_that_differs_ends_with_exit_code_one_and_says_where() {
     let scene = study("world");
-    let store = store(&scene);
-    let action = key(&scene, "world");
+    let store = scene.store();
+    let action = scene.key("world");
     let mut record = store.action(&action).unwrap().unwrap();
     let bytes = store.read(&record.outputs["pairs"].artifact).unwrap();
     scene.write("other.jsonl", &String::from_utf8(bytes).unwrap().replacen("{", "{ ", 1));
     record.outputs.get_mut("pairs").unwrap().artifact = store.ingest(&scene.path("other.jsonl")).unwrap();
-    let hex = action.to_string();
-    let file = scene.path("cache/v1/actions").join(&hex[..2]).join(&hex[2..]);
-    std::fs::remove_file(&file).unwrap();
-    std::fs::write(&file, record.encode().unwrap()).unwrap();
+    scene.replace_record(&record);
     let told = scene.plumb("verify p.toml world --certificate c/w.json").exits(1);
     expect![[r#"
         run  output  verdict  took
@@ -183,7 +170,7 @@ fn a_training_that_diverges_names_its_first_diverging_step() {
         let certificate: serde_json::Value = serde_json::from_str(&scene.read("p.train.certificate.json")).unwrap();
         assert_eq!(certificate["repetitions"][0]["first_diverging_step"], step);
     }
-    assert_eq!(store(&scene).witnesses(&key(&scene, "train")).unwrap().len(), 3);
+    assert_eq!(scene.store().witnesses(&scene.key("train")).unwrap().len(), 3);
 }
 
 #[test]
@@ -198,7 +185,7 @@ outputs = { text = "text.txt" }
 "#,
     );
     scene.plumb("run p.toml").exits(0);
-    let action = key(&scene, "hang");
+    let action = scene.key("hang");
     scene.fifo("home/gate");
     let ready = scene.fifo("home/ready");
     for signal in [Signal::INT, Signal::TERM] {
@@ -216,6 +203,6 @@ outputs = { text = "text.txt" }
         }
         assert!(std::fs::read_dir(scene.path("cache/v1/scratch")).unwrap().next().is_none());
         assert!(!scene.path("p.hang.certificate.json").exists());
-        assert_eq!(store(&scene).witnesses(&action).unwrap().len(), 0);
+        assert_eq!(scene.store().witnesses(&action).unwrap().len(), 0);
     }
 }

@@ -31,6 +31,10 @@ impl Watching {
         let scene = Scene::new(COPY);
         scene.write("data/raw.txt", "raw\n");
         scene.write("copy.sh", "echo $3 >> $HOME/ran; cat $1 > $2\n");
+        Self::over(scene)
+    }
+
+    fn over(scene: Scene) -> Self {
         let mut child = scene.start("watch p.toml --json");
         let events = BufReader::new(child.stdout.take().unwrap()).lines();
         Self { scene, child, events }
@@ -143,11 +147,10 @@ fn holding() -> Watching {
     scene.fifo("home/gate");
     let hold = "echo $1 $3 >> $HOME/ran; [ -e $HOME/open ] || { echo > $HOME/ready; cat $HOME/gate; }; echo $3 > $2\n";
     scene.write("hold.sh", hold);
-    let mut child = scene.start("watch p.toml --json");
-    let events = BufReader::new(child.stdout.take().unwrap()).lines();
-    fs::read_to_string(scene.path("home/ready")).unwrap();
-    scene.write("home/open", "");
-    Watching { scene, child, events }
+    let watching = Watching::over(scene);
+    fs::read_to_string(watching.scene.path("home/ready")).unwrap();
+    watching.scene.write("home/open", "");
+    watching
 }
 
 #[test]

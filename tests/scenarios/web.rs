@@ -47,6 +47,13 @@ outputs = {{ size = "size.txt" }}
     Web { scene, server, held }
 }
 
+/// A server of five bytes that the lock file pins.
+fn locked() -> Web {
+    let web = web(b"12345");
+    web.plumb("lock p.toml").exits(0);
+    web
+}
+
 fn answer(held: &mut Held, request: &Request) -> Answer {
     if !held.next.is_empty() {
         match held.next.remove(0) {
@@ -129,8 +136,7 @@ fn the_same_bytes_under_another_etag_run_nothing() {
 
 #[test]
 fn a_pinned_address_whose_bytes_are_here_needs_no_network() {
-    let web = web(b"12345");
-    web.plumb("lock p.toml").exits(0);
+    let web = locked();
     expect![[r##"
         # What the sources of p.toml held when they were accepted. `plumb lock p.toml` writes it.
         version = 1
@@ -154,8 +160,7 @@ fn a_pinned_address_whose_bytes_are_here_needs_no_network() {
 
 #[test]
 fn the_lock_tells_what_changed_on_the_server_and_accepts_it() {
-    let web = web(b"12345");
-    web.plumb("lock p.toml").exits(0);
+    let web = locked();
     web.now_has(b"123456", "\"two\"");
     web.plumb("lock p.toml --check").exits(2).says(expect![[r#"
         source  size  digest  from
@@ -172,8 +177,7 @@ fn the_lock_tells_what_changed_on_the_server_and_accepts_it() {
 
 #[test]
 fn pinned_bytes_that_are_fetched_anew_must_be_the_pinned_ones() {
-    let web = web(b"12345");
-    web.plumb("lock p.toml").exits(0);
+    let web = locked();
     web.now_has(b"other bytes", "\"two\"");
     std::fs::remove_dir_all(web.scene.path("cache")).unwrap();
     // A plan needs no bytes, a run does.

@@ -17,6 +17,11 @@ fn step(name: &str, more: &str) -> String {
     format!("[stage.{name}]\nuses = \"command\"\noutputs.out = \"{name}.txt\"\n{more}\n")
 }
 
+/// A step that copies what another made.
+fn copy(name: &str, of: &str) -> String {
+    step(name, &format!("inputs.x = \"{of}.out\"\nwith.argv = [\"cp\", \"{{in:x}}\", \"{{out:out}}\"]"))
+}
+
 fn pipeline(stages: &[String]) -> String {
     format!("schema = 1\n[pipeline]\nname = \"demo\"\n{}", stages.concat())
 }
@@ -26,7 +31,7 @@ fn a_failed_step_publishes_nothing_and_is_tried_again_next_time() {
     let house = House::new();
     let text = pipeline(&[
         step("bad", "with.argv = [\"sh\", \"-c\", \"echo half > {out:out}; echo oops >&2; exit 3\"]"),
-        step("after", "inputs.x = \"bad.out\"\nwith.argv = [\"cp\", \"{in:x}\", \"{out:out}\"]"),
+        copy("after", "bad"),
     ]);
     let ran = house.run(&text);
     expect![[r#"
@@ -50,10 +55,10 @@ fn keep_going_runs_the_independent_branch_and_without_it_nothing_new_starts() {
     let text = pipeline(&[
         // The longest way starts first: without these it would be `good`.
         step("bad", "with.argv = [\"false\"]"),
-        step("worse", "inputs.x = \"bad.out\"\nwith.argv = [\"cp\", \"{in:x}\", \"{out:out}\"]"),
-        step("worst", "inputs.x = \"worse.out\"\nwith.argv = [\"cp\", \"{in:x}\", \"{out:out}\"]"),
+        copy("worse", "bad"),
+        copy("worst", "worse"),
         step("good", "with.argv = [\"touch\", \"{out:out}\"]"),
-        step("later", "inputs.x = \"good.out\"\nwith.argv = [\"cp\", \"{in:x}\", \"{out:out}\"]"),
+        copy("later", "good"),
     ]);
     let mut house = House::new();
     house.options.limits.cpus = Some(1);
@@ -135,10 +140,7 @@ impl Executor for StopsIt {
 fn a_stopped_run_ends_its_children_and_skips_the_rest() {
     let mut house = House::new();
     house.options.executor = Arc::new(StopsIt(Local::default()));
-    let text = pipeline(&[
-        step("slow", "with.argv = [\"sleep\", \"600\"]"),
-        step("after", "inputs.x = \"slow.out\"\nwith.argv = [\"cp\", \"{in:x}\", \"{out:out}\"]"),
-    ]);
+    let text = pipeline(&[step("slow", "with.argv = [\"sleep\", \"600\"]"), copy("after", "slow")]);
     let ran = house.run(&text);
     expect![[r#"
         planned 2: 0 hit, 1 run, 1 may run
