@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use plumb_cache::{Artifact, Materialise, Store};
+use plumb_cache::{Artifact, Materialise, Method, Store};
 use plumb_engine::graph::{Graph, Step, StepId};
 use plumb_engine::plan::PlanOptions;
 use serde::Serialize;
@@ -40,7 +40,12 @@ pub struct OpenArgs {
 pub const GET_EXAMPLES: &str = "\
 Examples:
   plumb get r-align.toml verdict.table results/table.md
-  plumb get r-align.toml train@seed=1.model my-model";
+  plumb get r-align.toml train@seed=1.model my-model
+  plumb get r-align.toml train@seed=1.model my-model --link     at once and for no space, to read only
+
+A copy shares its bytes with the cache where the file system can clone files. With --link, where it cannot, the files are
+further names of the cache's own, read-only: who changes one all the same damages the cached result, which plumb finds
+out when it is next used, and makes again.";
 
 /// `plumb get`.
 #[derive(Debug, Clone, Args)]
@@ -54,6 +59,9 @@ pub struct GetArgs {
     /// Where to put it: a new file or folder, or an existing folder to put it in
     #[arg(value_name = "DEST")]
     pub destination: PathBuf,
+    /// Link instead of copying where files cannot be cloned: to read only
+    #[arg(long)]
+    pub link: bool,
 }
 
 /// An output that was found in the cache.
@@ -101,9 +109,13 @@ pub fn get(context: &Context, args: &GetArgs) -> Result<Exit, Trouble> {
     if let Some(folder) = destination.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder).map_err(|error| Trouble::file("make the folder", folder, &error))?;
     }
-    store.materialise(&found.artifact, &destination, Materialise::Private)?;
+    let how = if args.link { Materialise::Shared } else { Materialise::Private };
+    let wrote = match store.materialise(&found.artifact, &destination, how)? {
+        Method::HardLink => "linked",
+        Method::Reflink | Method::Copy => "wrote",
+    };
     let size = units::size(found.artifact.size);
-    context.printer.note(&format!("wrote {} to {} ({size})", found.name, destination.display()));
+    context.printer.note(&format!("{wrote} {} to {} ({size})", found.name, destination.display()));
     Ok(Exit::Done)
 }
 

@@ -1,6 +1,7 @@
 //! Getting results out: `open`, `get`, `publish`, and the metrics that a run prints.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 
 use expect_test::expect;
 
@@ -80,6 +81,21 @@ fn open_prints_a_path_that_can_be_read() {
     assert_eq!(fs::read_to_string(path.trim_end()).unwrap(), "row 1\n");
     let told = scene.plumb("open p.toml score@seed=1.rows --json").exits(0).json();
     assert_eq!((told["output"].as_str(), told["size"].as_u64()), (Some("score@seed=1.rows"), Some(6)));
+}
+
+#[test]
+fn get_links_where_asked_to_and_the_file_is_read_only() {
+    let scene = scores();
+    scene.plumb("get p.toml score@seed=1.rows copy.txt").exits(0);
+    scene.plumb("get p.toml score@seed=1.rows link.txt --link").exits(0);
+    let names = |file: &str| {
+        let metadata = fs::metadata(scene.path(file)).unwrap();
+        (metadata.nlink(), metadata.permissions().readonly())
+    };
+    assert_eq!(scene.read("link.txt"), "row 1\n");
+    assert_eq!(names("copy.txt"), (1, false));
+    // A file system that clones files has no need of a link.
+    assert!([(2, true), (1, true)].contains(&names("link.txt")), "{:?}", names("link.txt"));
 }
 
 #[test]
