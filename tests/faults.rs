@@ -100,11 +100,7 @@ pub fn expected() -> BTreeMap<&'static str, String> {
 
 /// The digests of a scene that ran.
 pub fn digests(scene: &Scene) -> BTreeMap<&'static str, String> {
-    let digest = |artifact: &str| {
-        let told = scene.plumb(&format!("open p.toml {artifact} --json")).exits(0).json();
-        told["digest"].as_str().unwrap().to_owned()
-    };
-    ARTIFACTS.into_iter().map(|artifact| (artifact, digest(artifact))).collect()
+    ARTIFACTS.into_iter().map(|artifact| (artifact, scene.digest(artifact))).collect()
 }
 
 /// The next run finishes with the right digests, every byte of every step looked at: a goal that is present would need

@@ -93,6 +93,12 @@ impl Scene {
         fs::read_to_string(self.blob(artifact)).unwrap()
     }
 
+    /// The digest of `STEP.OUTPUT`, which must be in the cache.
+    pub fn digest(&self, artifact: &str) -> String {
+        let told = self.plumb(&format!("open p.toml {artifact} --json")).exits(0).json();
+        told["digest"].as_str().unwrap().to_owned()
+    }
+
     /// Removes the blob of `STEP.OUTPUT` from the cache.
     pub fn forget(&self, artifact: &str) {
         fs::remove_file(self.blob(artifact)).unwrap();

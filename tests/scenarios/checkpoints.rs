@@ -98,12 +98,12 @@ fn a_retry_goes_on_from_the_state_of_the_attempt_before_it() {
 fn what_is_in_the_state_enters_no_key() {
     let scene = scene("");
     scene.plumb("run p.toml").exits(0);
-    let first = scene.plumb("open p.toml chain.text --json").exits(0).json()["digest"].clone();
+    let first = scene.digest("chain.text");
     let (other, mut random) = (self::scene(""), StdRng::seed_from_u64(9));
     kill_at(&other, random.random_range(5..30));
     assert!(fs::read_dir(other.path("cache/v1/state")).unwrap().next().is_some(), "its state survives the kill");
     other.plumb("run p.toml").exits(0);
-    let second = other.plumb("open p.toml chain.text --json").exits(0).json()["digest"].clone();
+    let second = other.digest("chain.text");
     assert_eq!(first, second);
     let action = |scene: &Scene| {
         let folders = fs::read_dir(scene.path("cache/v1/actions")).unwrap().map(|entry| entry.unwrap().path());

@@ -105,11 +105,7 @@ const ARTIFACTS: [&str; 6] =
     ["make.folder", "cut.lines", "cut@part=b.lines", "cut@part=c.number", "join.text", "join@part=b.text"];
 
 fn digests(scene: &Scene) -> BTreeMap<&'static str, String> {
-    let digest = |artifact: &str| {
-        let told = scene.plumb(&format!("open p.toml {artifact} --json")).exits(0).json();
-        told["digest"].as_str().unwrap().to_owned()
-    };
-    ARTIFACTS.into_iter().map(|artifact| (artifact, digest(artifact))).collect()
+    ARTIFACTS.into_iter().map(|artifact| (artifact, scene.digest(artifact))).collect()
 }
 
 /// Kills a run right after its `events`-th event and a few more microseconds; says whether it was still alive.

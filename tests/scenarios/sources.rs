@@ -116,8 +116,7 @@ fn an_artifact_of_the_cache_is_a_source_by_its_digest() {
     let scene = listing("path = \"data\"");
     scene.write("data/a", "1");
     scene.plumb("run p.toml").exits(0);
-    let told = scene.plumb("open p.toml list.list --json").exits(0).json();
-    let digest = told["digest"].as_str().unwrap();
+    let digest = scene.digest("list.list");
     let next = format!(
         "schema = 1\n[source.old]\nstore = \"b3:{digest}\"\n[stage.copy]\nuses = \"command\"\ninputs.old = \"source.old\"\n\
          with.argv = [\"cp\", \"{{in:old}}\", \"{{out:new}}\"]\noutputs = {{ new = \"new.txt\" }}\n"
@@ -132,7 +131,7 @@ fn an_artifact_of_the_cache_is_a_source_by_its_digest() {
         error: source `old`: the blob `[KEY]` is not in the cache
         hint: make it again with the pipeline that made it, or name the cache that has it: `--cache DIR`
     "#]]);
-    scene.write("next.toml", &next.replace(digest, "1234"));
+    scene.write("next.toml", &next.replace(&digest, "1234"));
     scene.plumb("plan next.toml").exits(2).says(expect![[r#"
         ---
         error: `b3:1234` is no digest: expected 64 lowercase hex digits, found `1234`
