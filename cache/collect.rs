@@ -17,7 +17,6 @@ use std::time::SystemTime;
 
 use choice::Choice;
 pub use leftovers::{Leftover, LeftoverKind};
-use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, utimensat};
 
 use crate::files::{self, Durability, remove_file};
 use crate::store::Store;
@@ -108,11 +107,8 @@ impl Store {
     /// file's modification time says when it went.
     pub(crate) fn bury(&self, record: &Path, action: &ActionKey) -> Result<(), CacheError> {
         let past = self.inner.layout.past(action);
-        let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
-        let moved = files::make_parent(&past).and_then(|()| fs::rename(record, &past)).and_then(|()| {
-            let times = Timestamps { last_access: now, last_modification: now };
-            Ok(utimensat(CWD, &past, &times, AtFlags::empty())?)
-        });
+        let moved = files::make_parent(&past).and_then(|()| fs::rename(record, &past));
+        let moved = moved.and_then(|()| files::touch(&past));
         moved.map_err(|source| CacheError::writing("moving a record to", &past, source))
     }
 

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, utimensat};
+
 use crate::blobs::Temp;
 use crate::store::Store;
 use crate::{CacheError, Digest};
@@ -132,6 +134,13 @@ impl Store {
         let placed = written.and_then(|()| make_parent(place)).and_then(|()| fs::rename(&temp.path, place));
         placed.map_err(|source| CacheError::writing(doing, place, source))
     }
+}
+
+/// Sets the times of a file to now.
+pub(crate) fn touch(path: &Path) -> io::Result<()> {
+    let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+    let times = Timestamps { last_access: now, last_modification: now };
+    Ok(utimensat(CWD, path, &times, AtFlags::empty())?)
 }
 
 /// Removes a file that may be gone already; says whether it was there.

@@ -12,7 +12,9 @@
 //! it, since the recipe's document and ancestry are inside. Whom to believe is `trust`'s question.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
+use crate::census::{digest_of, files_below};
 use crate::digest::bytes_of;
 use crate::files::listed;
 use crate::keys::hex;
@@ -93,6 +95,21 @@ impl Store {
             signed.extend(read.and_then(Result::ok).filter(|signed| signed.record().action == *action));
         }
         Ok(signed)
+    }
+
+    /// Files among them that prove nothing any more, with the actions they were about: the records that came with them
+    /// would pass for one's own.
+    pub(crate) fn broken_signatures(&self) -> Result<Vec<(ActionKey, PathBuf)>, CacheError> {
+        let mut broken = Vec::new();
+        for (path, _) in files_below(&self.inner.layout.folder("signed"))? {
+            let named = path.parent().and_then(digest_of).and_then(|digest| digest.to_string().parse().ok());
+            let Some(action): Option<ActionKey> = named else { continue };
+            let Some(bytes) = read_if_there(&path)? else { continue };
+            if !SignedRecord::decode(&bytes).is_ok_and(|signed| signed.record().action == action) {
+                broken.push((action, path));
+            }
+        }
+        Ok(broken)
     }
 
     /// Everything that a record was made from, as far as it is remembered, each in its signer's words or, if it was made

@@ -52,6 +52,8 @@ pub struct Verified {
     pub strays: Vec<PathBuf>,
     /// Records that do not read.
     pub unreadable: usize,
+    /// Signatures of others that do not hold any more. Their records are dropped: whose they were is not known.
+    pub unsigned: Vec<ActionKey>,
     /// Manifests that do not give the file they stand for.
     pub bad_manifests: Vec<Digest>,
     /// Records that lost blobs.
@@ -62,7 +64,7 @@ impl Verified {
     /// Whether there was nothing to repair. A log that was lost cannot be made good and is no result.
     pub fn is_clean(&self) -> bool {
         let lost = self.lost.iter().filter(|lost| !lost.diagnostics_only).count();
-        self.damaged.len() + self.unreadable + self.bad_manifests.len() + lost == 0
+        self.damaged.len() + self.unreadable + self.unsigned.len() + self.bad_manifests.len() + lost == 0
     }
 }
 
@@ -124,24 +126,36 @@ impl Store {
         let there = |digest: &Digest| good(digest) || (census.packs.contains_key(digest) && !bad.contains(digest));
         let lost = census.kept.par_iter().filter_map(|kept| Some((kept, self.lost(kept, &there)?)));
         let lost: Vec<(&Kept, Lost)> = lost.collect();
+        let unsigned = self.broken_signatures()?;
         if repair == Repair::Yes {
             for path in &census.unreadable {
                 self.move_aside(path, "record");
+            }
+            for (action, path) in &unsigned {
+                self.forget(action)?;
+                self.move_aside(path, "signature");
             }
             for digest in &bad {
                 self.move_aside(&self.inner.layout.pack(digest), &format!("pack-{digest}"));
             }
             for (kept, _) in lost.iter().filter(|(_, lost)| !lost.diagnostics_only) {
-                match kept.witness {
+                match kept.witness || unsigned.iter().any(|(action, _)| *action == kept.action) {
                     true => remove(&kept.path)?,
                     false => self.bury(&kept.path, &kept.action)?,
                 }
             }
         }
+        found.unsigned = unsigned.into_iter().map(|(action, _)| action).collect();
         found.bad_manifests = bad.into_iter().collect();
         found.lost = lost.into_iter().map(|(_, lost)| lost).collect();
         found.lost.sort_by(|one, other| (&one.step, one.action).cmp(&(&other.step, other.action)));
         Ok(())
+    }
+
+    /// Every record of an action goes, and is not even remembered.
+    fn forget(&self, action: &ActionKey) -> Result<(), CacheError> {
+        let layout = &self.inner.layout;
+        [layout.action(action), layout.past(action), layout.witnesses(action)].iter().try_for_each(|path| remove(path))
     }
 
     /// The manifests that do not give their file: a piece is gone, or the pieces together are another file.

@@ -38,6 +38,10 @@ pub enum LeftoverKind {
     Download,
     /// The record of a result that was collected long ago, or made again.
     Past,
+    /// A part of a layer's catalogue that nobody has read for long; it is asked for again when it is needed.
+    Catalogue,
+    /// What somebody has signed of an action that nothing remembers any more.
+    Signature,
 }
 
 /// One of them.
@@ -106,10 +110,27 @@ impl Store {
             let unasked = !ancestors.contains(&past.action) && is_forgotten(&past.path, forgotten)?;
             found.extend((again || unasked).then(|| (LeftoverKind::Past, past.path.clone())));
         }
-        for path in folder("partial")? {
-            found.extend(is_forgotten(&path, forgotten)?.then_some((LeftoverKind::Download, path)));
+        for (name, kind) in [("partial", LeftoverKind::Download), ("layers", LeftoverKind::Catalogue)] {
+            for path in folder(name)? {
+                found.extend(is_forgotten(&path, forgotten)?.then_some((kind, path)));
+            }
         }
+        found.extend(self.idle_signatures(census, forgotten)?.into_iter().map(|path| (LeftoverKind::Signature, path)));
         found.into_iter().map(|(kind, path)| Leftover::at(kind, path)).collect()
+    }
+
+    /// A signature outlives the record it came with, for as long as that is remembered: without it, the record would pass
+    /// for one's own.
+    fn idle_signatures(&self, census: &Census, forgotten: SystemTime) -> Result<Vec<PathBuf>, CacheError> {
+        let known: BTreeSet<Digest> = census.kept.iter().chain(&census.past).map(|kept| kept.action.digest()).collect();
+        let mut idle = Vec::new();
+        for (path, _) in files_below(&self.inner.layout.folder("signed"))? {
+            let kept = path.parent().and_then(digest_of).is_some_and(|action| known.contains(&action));
+            if !kept && is_forgotten(&path, forgotten)? {
+                idle.push(path);
+            }
+        }
+        Ok(idle)
     }
 
     /// Whether a detached step of this action goes on: its keeper holds a lock beside the state folder.

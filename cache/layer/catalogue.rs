@@ -16,7 +16,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 
 use super::{Inner, Layer, names};
-use crate::files::Durability;
+use crate::files::{Durability, touch};
 use crate::records::read_if_there;
 use crate::store::Store;
 use crate::{ActionKey, CacheError, Digest, RecipeKey, SignedRecord};
@@ -155,6 +155,8 @@ impl Inner {
         let kept = store.inner.layout.segment(digest);
         let whole = |text: &Vec<u8>| Digest::of(text) == *digest;
         if let Some(text) = read_if_there(&kept)?.filter(whole) {
+            // One that cannot be touched is collected early, and asked for again.
+            let _ = touch(&kept);
             return Ok(Some(text));
         }
         let name = names::segment(digest);

@@ -34,7 +34,9 @@ impl Layer {
                     return Ok(None);
                 }
             }
-            // Whose word it is must be known before it is a result, and of no result that did not come.
+            // Whose word it is must be known before it is a result, and of no result that did not come; a collector
+            // between the two would take the word and leave the result.
+            let _hold = store.hold()?;
             let place = store.inner.layout.signed(&record.action, &record.recipe, &signed.signer());
             store.replace(&place, &signed.encode(), Durability::Disk, "keeping a signed record in")?;
             match store.publish(record) {

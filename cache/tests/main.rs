@@ -5,6 +5,7 @@
 
 mod bytes;
 mod collecting;
+mod collecting_layers;
 mod crashes;
 mod damage;
 mod disks;

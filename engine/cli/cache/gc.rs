@@ -37,7 +37,8 @@ pub struct GcArgs {
     /// Keep the results of so many last runs of each pipeline file
     #[arg(long, value_name = "N", default_value_t = 5)]
     pub keep_runs: usize,
-    /// Checkpoints of unfinished steps, and histories and logs beyond the last runs, go when they are older than this
+    /// Checkpoints of unfinished steps, histories and logs beyond the last runs, and catalogues of layers that nobody
+    /// read go when they are older than this
     #[arg(long, value_name = "AGE", value_parser = units::parse_age, default_value = "14d")]
     pub older: Duration,
     /// Keep safetensors files in pieces where they share tensors; they are put together again when they are read
@@ -154,6 +155,8 @@ fn name(kind: LeftoverKind) -> &'static str {
         LeftoverKind::Note => "notes about blobs that are gone",
         LeftoverKind::Download => "cut downloads",
         LeftoverKind::Past => "records of what went long ago",
+        LeftoverKind::Catalogue => "catalogues of layers",
+        LeftoverKind::Signature => "signatures of what is forgotten",
     }
 }
 

@@ -41,6 +41,7 @@ struct Report {
     damaged: Vec<String>,
     strays: Vec<PathBuf>,
     unreadable: usize,
+    unsigned: Vec<String>,
     bad_manifests: Vec<String>,
     lost: Vec<LostRecord>,
 }
@@ -84,6 +85,7 @@ fn report(found: &Verified, repair: Repair) -> Report {
         damaged: found.damaged.iter().map(ToString::to_string).collect(),
         strays: found.strays.clone(),
         unreadable: found.unreadable,
+        unsigned: found.unsigned.iter().map(ToString::to_string).collect(),
         bad_manifests: found.bad_manifests.iter().map(ToString::to_string).collect(),
         lost: found.lost.iter().map(lost).collect(),
     }
@@ -105,6 +107,10 @@ fn print(context: &Context, found: &Verified, repair: Repair) {
     }
     if found.unreadable > 0 {
         printer.data(&format!("damaged   {}{}", units::plural(found.unreadable, "record"), done("  moved aside")));
+    }
+    for action in &found.unsigned {
+        let done = done("  dropped, with its result");
+        printer.data(&format!("damaged   what its maker signed of {}{done}", action.short()));
     }
     for stray in &found.strays {
         printer.data(&format!("stray     `{}`  no digest names it", stray.display()));
