@@ -67,14 +67,7 @@ impl Store {
 
     /// The artifact of a digest that is in the cache, whole or in pieces: the tree of this digest, or else the file.
     pub fn lookup(&self, digest: &Digest) -> Result<Artifact, CacheError> {
-        let place = self.inner.layout.blob(digest);
-        let size = match fs::metadata(&place) {
-            Ok(metadata) => metadata.len(),
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                self.manifest(digest)?.ok_or(CacheError::Missing { digest: *digest })?.size
-            }
-            Err(source) => return Err(CacheError::system("looking at", &place, source)),
-        };
+        let size = self.stored_length(digest)?.ok_or(CacheError::Missing { digest: *digest })?;
         let file = Artifact { digest: *digest, kind: ArtifactKind::File, size, files: 1 };
         if !self.starts_as_tree(digest) {
             return Ok(file);
@@ -83,6 +76,17 @@ impl Store {
             Ok(tree) => Ok(tree.artifact()),
             Err(CacheError::BadTree { .. }) => Ok(file),
             Err(error) => Err(error),
+        }
+    }
+    /// The length of a blob that is in the cache, whole or in pieces.
+    pub(crate) fn stored_length(&self, digest: &Digest) -> Result<Option<u64>, CacheError> {
+        let place = self.inner.layout.blob(digest);
+        match fs::metadata(&place) {
+            Ok(metadata) => Ok(Some(metadata.len())),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                Ok(self.manifest(digest)?.map(|manifest| manifest.size))
+            }
+            Err(source) => Err(CacheError::system("looking at", &place, source)),
         }
     }
 }

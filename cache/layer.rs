@@ -17,6 +17,7 @@
 
 mod blobs;
 mod catalogue;
+mod limits;
 mod names;
 mod packs;
 mod pull;

@@ -93,17 +93,18 @@ impl Store {
         depth: usize,
     ) -> Result<Method, CacheError> {
         let place = dest.join(&entry.name);
-        match &entry.node {
+        let made = match &entry.node {
             Node::Artifact(artifact) => self.materialise_at(artifact, &place, how, depth + 1),
             Node::Link(target) if link_height(target).is_some_and(|height| height <= depth) => {
-                symlink(target, &place).map_err(|source| CacheError::placing("linking", &place, source))?;
-                Ok(Method::Reflink)
+                let linked = symlink(target, &place).map(|()| Method::Reflink);
+                linked.map_err(|source| CacheError::placing("linking", &place, source))
             }
             Node::Link(target) => Err(CacheError::BadTree {
                 path: entry.name.clone(),
                 why: format!("it leads out of the tree, to `{target}`"),
             }),
-        }
+        };
+        made.map_err(|error| folded(error, entry))
     }
 
     fn materialise_file(&self, artifact: &Artifact, dest: &Path, how: Materialise) -> Result<Method, CacheError> {
@@ -184,6 +185,18 @@ impl Store {
     }
 }
 
+/// The folder was made just now, and nothing is ever put in the place of anything: a name that is taken is that of
+/// another entry, as the file system sees it. Which names those are, only it can say.
+fn folded(error: CacheError, entry: &Entry) -> CacheError {
+    match error {
+        CacheError::Io { source, .. } if source.kind() == ErrorKind::AlreadyExists => CacheError::BadTree {
+            path: entry.name.clone(),
+            why: "this file system takes its name for that of another, as one that ignores case".into(),
+        },
+        error => error,
+    }
+}
+
 fn mode(how: Materialise, executable: bool) -> u32 {
     match (how, executable) {
         (Materialise::Shared, false) => 0o444,
@@ -224,4 +237,32 @@ fn copy(blob: &Path, dest: &Path) -> io::Result<()> {
         // The copy failed; that is what is told, not that its stump could not be removed.
         let _ = fs::remove_file(dest);
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::StoreOptions;
+
+    #[test]
+    fn a_name_that_the_file_system_takes_for_another_is_refused_and_nothing_is_put_in_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("cache"), StoreOptions::default()).unwrap();
+        let file = store.ingest_bytes(b"new").unwrap();
+        let tree = store.put_tree(&crate::Tree::default()).unwrap();
+        let nodes = [Node::Artifact(file), Node::Artifact(tree), Node::Link("other".into())];
+        let outside = folder.path().join("outside");
+        for (number, node) in nodes.into_iter().enumerate() {
+            for how in [Materialise::Shared, Materialise::Private] {
+                // As if `A`, a link that leads elsewhere, had been made before `a`.
+                let dest = folder.path().join(format!("{number}{how:?}"));
+                fs::create_dir(&dest).unwrap();
+                symlink(&outside, dest.join("a")).unwrap();
+                let entry = Entry { name: "a".into(), node: node.clone() };
+                let told = store.materialise_entry(&entry, &dest, how, 0).unwrap_err();
+                assert!(matches!(&told, CacheError::BadTree { path, .. } if path == "a"), "{told}");
+                assert!(!outside.exists());
+            }
+        }
+    }
 }

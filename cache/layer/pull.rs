@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::catalogue::Entry;
 use super::packs::SMALL;
-use super::{Layer, names};
+use super::{Layer, limits, names};
 use crate::blobs::{Temp, settle};
 use crate::files::Durability;
 use crate::store::Store;
@@ -58,7 +58,8 @@ impl Layer {
         let mut seen = BTreeSet::new();
         let mut waiting = vec![*artifact];
         while let Some(artifact) = waiting.pop() {
-            if !seen.insert((artifact.digest, artifact.is_tree())) {
+            // Whole, since the same bytes may be declared to be of another length elsewhere.
+            if !seen.insert(artifact) {
                 continue;
             }
             let size = if artifact.is_tree() { None } else { Some(artifact.size) };
@@ -72,9 +73,17 @@ impl Layer {
                     return Err(self.inner.lied(&names::blob(&artifact.digest), why));
                 }
                 waiting.extend(tree.artifacts().map(|(_, artifact)| *artifact));
+            } else if let Some(length) =
+                store.stored_length(&artifact.digest)?.filter(|length| *length != artifact.size)
+            {
+                let why = format!("{length} bytes are declared to be {}", artifact.size);
+                return Err(self.inner.lied(&names::blob(&artifact.digest), why));
             }
         }
-        Ok(true)
+        match limits::unreasonable(store, artifact)? {
+            Some(why) => Err(self.inner.lied(&names::blob(&artifact.digest), why)),
+            None => Ok(true),
+        }
     }
 
     /// Of a folder's text the length is not known before.

@@ -11,6 +11,7 @@ mod damage;
 mod disks;
 mod disown;
 mod fetched;
+mod hostile;
 mod layers;
 mod mutations;
 mod packs;
