@@ -16,7 +16,7 @@ use crate::blobs::Look;
 use crate::files;
 use crate::hash::finish;
 use crate::store::Store;
-use crate::{CacheError, Digest};
+use crate::{CacheError, Digest, Repair};
 
 /// Larger blobs are sent and received in parts of this length.
 const PART: u64 = 16 << 20;
@@ -31,11 +31,23 @@ impl Layer {
     /// Sends a blob of this store; `false` where the layer has it. An object of another length than the blob's is no
     /// blob, and is replaced.
     pub fn send_blob(&self, store: &Store, digest: &Digest, size: u64) -> Result<bool, CacheError> {
+        self.send_looking(store, digest, size, Repair::No)
+    }
+
+    /// To repair, what is there is read, and replaced where it is not the blob.
+    pub(super) fn send_looking(
+        &self,
+        store: &Store,
+        digest: &Digest,
+        size: u64,
+        repair: Repair,
+    ) -> Result<bool, CacheError> {
         let path = store.sound(digest, size, Look::Use)?;
         let (inner, digest) = (Arc::clone(&self.inner), *digest);
         self.wait(async move {
             let name = names::blob(&digest);
-            if inner.length(&name).await? == Some(size) {
+            let there = inner.length(&name).await? == Some(size);
+            if there && (repair == Repair::No || inner.holds_whole(&digest, size).await?) {
                 return Ok(false);
             }
             let file = File::open(&path).map_err(|source| CacheError::system("reading", &path, source))?;
@@ -99,7 +111,20 @@ impl Inner {
         }
     }
 
-    async fn fetch(&self, digest: &Digest, size: u64, file: &mut File, dest: &Path) -> Result<bool, CacheError> {
+    async fn holds_whole(&self, digest: &Digest, size: u64) -> Result<bool, CacheError> {
+        match self.fetch(digest, size, &mut io::sink(), Path::new("")).await {
+            Err(CacheError::LayerLied { .. }) => Ok(false),
+            held => held,
+        }
+    }
+
+    async fn fetch(
+        &self,
+        digest: &Digest,
+        size: u64,
+        file: &mut (impl Write + Send),
+        dest: &Path,
+    ) -> Result<bool, CacheError> {
         let name = names::blob(digest);
         let parts = (0..size.div_ceil(PART)).map(|part| part * PART..((part + 1) * PART).min(size));
         let mut parts = stream::iter(parts).map(|range| self.part(&name, range)).buffered(AT_ONCE);

@@ -38,6 +38,28 @@ impl Layer {
         Ok(index.map(|index| index.pieces.iter().map(|piece| (piece.digest, piece.length)).collect()))
     }
 
+    /// Whether a pack and its index are what they should be, byte for byte.
+    pub(super) fn is_whole_pack(&self, pack: &Digest) -> Result<bool, CacheError> {
+        let (inner, pack) = (Arc::clone(&self.inner), *pack);
+        lock(&inner.indexes).remove(&pack);
+        let read = self.wait(async move {
+            let Some(index) = inner.index(&pack).await? else { return Ok(false) };
+            let bytes = inner.get(&names::pack(&pack), index.size).await?.unwrap_or_default();
+            let mut rest = bytes.as_slice();
+            let good = index.pieces.iter().all(|piece| {
+                let length = usize::try_from(piece.length).unwrap_or(usize::MAX);
+                let Some((blob, after)) = rest.split_at_checked(length) else { return false };
+                rest = after;
+                Digest::of(blob) == piece.digest
+            });
+            Ok(good && rest.is_empty())
+        });
+        match read {
+            Err(CacheError::LayerLied { .. }) => Ok(false),
+            read => read,
+        }
+    }
+
     /// A blob out of a pack; `None` where it is not there.
     pub fn fetch_packed(&self, pack: &Digest, digest: &Digest) -> Result<Option<Vec<u8>>, CacheError> {
         let (inner, pack, digest) = (Arc::clone(&self.inner), *pack, *digest);

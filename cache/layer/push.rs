@@ -11,7 +11,7 @@ use super::catalogue::Entry;
 use super::packs::SMALL;
 use super::{Layer, Published};
 use crate::store::{Store, lock};
-use crate::{Artifact, CacheError, Digest, SignedRecord};
+use crate::{Artifact, CacheError, Digest, Repair, SignedRecord};
 
 /// A pack is closed when it has this many bytes.
 const PACK: u64 = 32 << 20;
@@ -28,6 +28,8 @@ pub struct Pushed {
     pub blobs: usize,
     /// Their bytes.
     pub bytes: u64,
+    /// The store ignores conditional puts: of two that publish an action at once, the later takes the first one's place.
+    pub unconditional: bool,
 }
 
 /// The blobs that a record stands on, files before folders.
@@ -44,16 +46,37 @@ impl Layer {
         ancestors: &[SignedRecord],
         progress: &(dyn Fn(u64) + Sync),
     ) -> Result<Pushed, CacheError> {
-        self.prepare()?;
+        self.push_looking(store, records, ancestors, Repair::No, progress)
+    }
+
+    /// The same; to repair, the bytes that the layer has of these records are read, and sent again where they are wrong.
+    pub fn push_looking(
+        &self,
+        store: &Store,
+        records: &[SignedRecord],
+        ancestors: &[SignedRecord],
+        repair: Repair,
+        progress: &(dyn Fn(u64) + Sync),
+    ) -> Result<Pushed, CacheError> {
+        let unconditional = !self.prepare()?;
         let catalogue = self.catalogue(store)?;
-        let mut places = self.packed_blobs(&catalogue.entries().iter().flat_map(|entry| &entry.packs).collect())?;
+        let mut packed: BTreeSet<&Digest> = catalogue.entries().iter().flat_map(|entry| &entry.packs).collect();
+        if repair == Repair::Yes {
+            let of_these = records.iter().flat_map(|signed| catalogue.of_action(&signed.record().action));
+            for pack in of_these.flat_map(|entry| &entry.packs) {
+                if packed.contains(pack) && !self.is_whole_pack(pack)? {
+                    packed.remove(pack);
+                }
+            }
+        }
+        let mut places = self.packed_blobs(&packed)?;
         let stands: Vec<Blobs> =
             records.iter().map(|signed| blobs_of(store, signed)).collect::<Result<_, CacheError>>()?;
         let mut seen = BTreeSet::new();
         let all = stands.iter().flatten().filter(|(digest, _)| seen.insert(*digest) && !places.contains_key(digest));
         let (small, large): (Blobs, Blobs) = all.partition(|(_, size)| *size <= SMALL);
-        let mut pushed = Pushed::default();
-        pushed.note(&self.send_large(store, &large, progress)?);
+        let mut pushed = Pushed { unconditional, ..Pushed::default() };
+        pushed.note(&self.send_large(store, &large, repair, progress)?);
         for blobs in packs(&small) {
             let pack = self.send_pack(store, blobs)?;
             places.extend(blobs.iter().map(|(digest, _)| (*digest, pack)));
@@ -65,10 +88,16 @@ impl Layer {
         for (signed, blobs) in all {
             let published = self.publish(signed)?;
             pushed.records += usize::from(published != Published::Known);
-            let same = |entry: &&Entry| entry.whole >= blobs.is_some() && entry.record().as_ref() == Some(signed);
+            let packs: BTreeSet<Digest> =
+                blobs.into_iter().flatten().filter_map(|(digest, _)| places.get(digest).copied()).collect();
+            let same = |entry: &&Entry| {
+                entry.whole >= blobs.is_some()
+                    && packs.iter().all(|pack| entry.packs.contains(pack))
+                    && entry.record().as_ref() == Some(signed)
+            };
             let listed = catalogue.of_action(&signed.record().action).iter().any(same);
             if published != Published::Known || !listed {
-                entries.push(self.entry(signed, published, blobs, &places)?);
+                entries.push(self.entry(signed, published, blobs.is_some(), packs)?);
             }
         }
         if !entries.is_empty() {
@@ -81,17 +110,15 @@ impl Layer {
         &self,
         signed: &SignedRecord,
         published: Published,
-        blobs: Option<&Blobs>,
-        places: &BTreeMap<Digest, Digest>,
+        whole: bool,
+        packs: BTreeSet<Digest>,
     ) -> Result<Entry, CacheError> {
         let first = match published {
             Published::First => true,
             Published::Known => self.records(&signed.record().action)?.first() == Some(signed),
             Published::Confirmed | Published::Beside => false,
         };
-        let packs = blobs.into_iter().flatten().filter_map(|(digest, _)| places.get(digest).copied());
-        let packs: BTreeSet<Digest> = packs.collect();
-        Ok(Entry::new(signed, first, blobs.is_some(), packs.into_iter().collect()))
+        Ok(Entry::new(signed, first, whole, packs.into_iter().collect()))
     }
 
     /// Where the small blobs are. A pack whose index is gone holds nothing: its blobs are sent again.
@@ -105,11 +132,17 @@ impl Layer {
     }
 
     /// Several at once; the first error ends it.
-    fn send_large(&self, store: &Store, blobs: &Blobs, progress: &(dyn Fn(u64) + Sync)) -> Result<Blobs, CacheError> {
+    fn send_large(
+        &self,
+        store: &Store,
+        blobs: &Blobs,
+        repair: Repair,
+        progress: &(dyn Fn(u64) + Sync),
+    ) -> Result<Blobs, CacheError> {
         let (next, sent) = (AtomicUsize::new(0), Mutex::new(Ok(Vec::new())));
         let work = || {
             while let Some((digest, size)) = blobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let done = self.send_blob(store, digest, *size);
+                let done = self.send_looking(store, digest, *size, repair);
                 progress(*size);
                 let mut sent = lock(&sent);
                 match (&mut *sent, done) {

@@ -2,9 +2,9 @@
 
 use object_store::path::Path as Name;
 use object_store::{ObjectStore, ObjectStoreExt};
-use plumb_cache::{Digest, SecretKey, SignedRecord, Store};
+use plumb_cache::{Digest, Repair, SecretKey, SignedRecord, Store};
 
-use crate::layers::scene::{Scene, place, wait};
+use crate::layers::scene::{Faulty, Scene, place, wait};
 use crate::support::{House, record};
 
 /// Another person's cache.
@@ -147,4 +147,42 @@ fn what_came_from_somebody_is_passed_on_in_their_words() {
     other.publish(&train).unwrap();
     let signers: Vec<_> = other.signed_lineage(&train, &bob).unwrap().iter().map(SignedRecord::signer).collect();
     assert_eq!(signers, [alice.public(), bob.public()], "hers stays hers, and bob made his own");
+}
+
+#[test]
+fn what_was_damaged_in_a_layer_is_found_and_replaced_when_it_is_to_be_repaired() {
+    let scene = Scene::in_memory();
+    let signed = model(&scene, &SecretKey::new().unwrap());
+    let push =
+        |repair| scene.layer.push_looking(&scene.store, std::slice::from_ref(&signed), &[], repair, &|_| {}).unwrap();
+    push(Repair::No);
+    assert_eq!(push(Repair::Yes), plumb_cache::Pushed::default(), "all of it is whole");
+    let weights = scene.store.subpath(&signed.record().outputs["out"].artifact, "weights").unwrap();
+    let pack = scene.layer.catalogue(&scene.store).unwrap().entries()[0].packs[0];
+    for name in [place("cas", &weights.digest), format!("plumb-1/packs/{pack}"), format!("plumb-1/packs/{pack}.index")]
+    {
+        let whole = scene.read(&name);
+        let mut bytes = whole.clone();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        scene.write(&name, bytes);
+        assert!(push(Repair::Yes).blobs > 0, "{name}");
+        assert_eq!(scene.read(&name), whole);
+        assert_eq!(push(Repair::Yes), plumb_cache::Pushed::default());
+    }
+    let (_house, bob) = another();
+    let catalogue = scene.layer.catalogue(&bob).unwrap();
+    assert!(scene.layer.pull(&bob, &catalogue.entries()[0], &signed, &|_| {}).unwrap().is_some());
+}
+
+#[test]
+fn a_push_says_that_the_store_ignores_conditions() {
+    let scene = Scene::of(std::sync::Arc::new(Faulty::new(0, true)));
+    let signed = scene.signed("a", &SecretKey::new().unwrap());
+    let told = |scene: &Scene| scene.layer.push(&scene.store, std::slice::from_ref(&signed), &[], &|_| {}).unwrap();
+    assert!(told(&scene).unconditional);
+    assert!(!Scene::everywhere().iter().any(|honest| {
+        honest.store.ingest_bytes(b"a").unwrap();
+        told(honest).unconditional
+    }));
 }

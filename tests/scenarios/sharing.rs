@@ -51,6 +51,25 @@ fn a_result_is_pushed_once_with_the_records_of_what_it_was_made_from() {
 }
 
 #[test]
+fn a_pack_that_was_damaged_in_the_layer_is_replaced_when_it_is_to_be_repaired() {
+    let scene = alice();
+    fs::create_dir(scene.path("lab")).unwrap();
+    let url = scene.path("lab").display().to_string();
+    scene.write(SETTINGS, &format!("write = \"lab\"\n[layer.lab]\nurl = \"{url}\"\n"));
+    scene.plumb("cache push p.toml report").exits(0);
+    let listed = fs::read_dir(scene.path("lab/plumb-1/packs")).unwrap().map(|entry| entry.unwrap().path());
+    let pack = listed.into_iter().find(|path| path.extension().is_none()).unwrap();
+    let whole = fs::read(&pack).unwrap();
+    fs::write(&pack, vec![b'x'; whole.len()]).unwrap();
+    let told = scene.plumb("cache push p.toml report").exits(0);
+    assert_eq!(told.stderr, "`lab` has 1 result already\n", "nobody looked at the bytes");
+    let told = scene.plumb("cache push p.toml report --repair").exits(0);
+    assert!(told.raw_stderr.contains("0 records and 1 blob"), "{}", told.stderr);
+    assert_eq!(fs::read(&pack).unwrap(), whole);
+    assert_eq!(scene.plumb("cache push p.toml report --repair").exits(0).stderr, "`lab` has 1 result already\n");
+}
+
+#[test]
 fn a_bucket_of_s3_is_a_layer() {
     let s3 = S3::start("bucket");
     let scene = alice();

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use clap::Args;
-use plumb_cache::{Pushed, SecretKey, SignedRecord};
+use plumb_cache::{Pushed, Repair, SecretKey, SignedRecord};
 use plumb_engine::config::{Config, Home};
 use plumb_engine::diagnostic::Diagnostics;
 use plumb_engine::{layers, nearest};
@@ -25,7 +25,8 @@ Examples:
   plumb cache push r-align.toml 'train@seed=*' --layer lab
 
 The bytes of these results are sent, and the records of everything they were made from, signed with your key (`plumb key
-new`). What the layer has is not sent again; a push that was cut goes on when it is typed again. Layers are named in
+new`). What the layer has is not sent again; a push that was cut goes on when it is typed again, and
+`--repair` also replaces what was damaged there. Layers are named in
 `config.toml` beside the key: `[layer.lab]` with `url = \"s3://bucket/folder\"` or a folder, and `write = \"lab\"`.";
 
 /// `plumb cache push`.
@@ -34,6 +35,9 @@ pub struct PushArgs {
     /// What to push.
     #[command(flatten)]
     pub targets: Targets,
+    /// Read what the layer has of these results, and send again what is wrong
+    #[arg(long)]
+    pub repair: bool,
     /// The layer [default: `write` in the settings]
     #[arg(long, value_name = "NAME")]
     pub layer: Option<String>,
@@ -74,8 +78,16 @@ pub fn run(context: &Context, args: &PushArgs) -> Result<Exit, Trouble> {
         !whole.contains(&place) && seen.insert(place)
     });
     let bar = Bar::new(context, "pushing");
-    let pushed = layer.push(&store, &records, &ancestors, &|bytes| bar.show(plumb_cache::Progress::Hashed(bytes)))?;
+    let repair = if args.repair { Repair::Yes } else { Repair::No };
+    let progress = |bytes| bar.show(plumb_cache::Progress::Hashed(bytes));
+    let pushed = layer.push_looking(&store, &records, &ancestors, repair, &progress)?;
     drop(bar);
+    if pushed.unconditional {
+        context.printer.warning(&format!(
+            "the store of `{name}` ignores conditional puts: of two results of one step that are pushed at once, the later \
+             takes the place of the first"
+        ));
+    }
     tell(context, args.form, name, records.len(), pushed);
     Ok(Exit::Done)
 }
@@ -91,7 +103,7 @@ fn chosen<'c>(config: &'c Config, asked: Option<&str>) -> Result<(&'c str, &'c s
 }
 
 fn tell(context: &Context, form: Form, layer: &str, results: usize, pushed: Pushed) {
-    let Pushed { records, blobs, bytes } = pushed;
+    let Pushed { records, blobs, bytes, .. } = pushed;
     if form.json {
         let layer = layer.to_owned();
         let report = Report { layer, results, new_records: records, new_blobs: blobs, new_bytes: bytes };
