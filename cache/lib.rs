@@ -22,6 +22,7 @@
 //! verify    every byte again                      pack     files that share pieces
 //! keys      who signs                             signed   records that say who vouches for them
 //! trust     whose records are used                layer    a place that several people share
+//! upstream  the layers that are asked for what is not here
 //! ```
 
 mod ancestry;
@@ -60,6 +61,7 @@ mod stamp;
 mod store;
 mod tree;
 mod trust;
+mod upstream;
 mod uses;
 mod verify;
 mod walk;
@@ -89,5 +91,6 @@ pub use stamp::{FileStamp, Seal, seal_of, stat_of};
 pub use store::{Store, StoreOptions};
 pub use tree::{Entry, Node, Tree};
 pub use trust::{Policy, Verdict, Witnesses};
+pub use upstream::{Loss, Opener, Origin, Refused, Upstream, Warn};
 pub use uses::Uses;
 pub use verify::{Lost, Progress, Repair, Verified};

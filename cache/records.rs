@@ -213,6 +213,16 @@ impl Store {
 
     /// What an action was made from as this recipe sees it, whether or not its result may be used or is still there.
     pub fn lineage(&self, recipe: &RecipeKey, action: &ActionKey) -> Result<Option<ActionRecord>, CacheError> {
+        let here = self.lineage_here(recipe, action)?;
+        Ok(here.or_else(|| self.upstream()?.lineage(recipe, action)))
+    }
+
+    /// `lineage`, without the word of layers.
+    pub(crate) fn lineage_here(
+        &self,
+        recipe: &RecipeKey,
+        action: &ActionKey,
+    ) -> Result<Option<ActionRecord>, CacheError> {
         let remembered = self.views(recipe, |action| self.remembered(action))?;
         Ok(remembered.into_iter().find(|record| record.action == *action))
     }
@@ -222,7 +232,7 @@ impl Store {
         self.views(key, |action| self.record(action))
     }
 
-    fn views(
+    pub(crate) fn views(
         &self,
         key: &RecipeKey,
         find: impl Fn(&ActionKey) -> Result<Option<ActionRecord>, CacheError>,

@@ -15,6 +15,7 @@ use crate::gate::Gate;
 use crate::index::StatIndex;
 use crate::layout::Layout;
 use crate::session::{self, Session};
+use crate::upstream::Upstream;
 use crate::uses::Uses;
 use crate::{ActionKey, CacheError, Digest, FileStamp, Tree};
 
@@ -62,6 +63,8 @@ pub(crate) struct Inner {
     pub(crate) uses: Mutex<Vec<Weak<Uses>>>,
     /// Devices onto which a reflink from the cache was refused: asking costs a file made and taken away.
     pub(crate) unlinkable: Mutex<BTreeSet<u64>>,
+    /// The layers that are asked for what is not here.
+    pub(crate) upstream: OnceLock<Upstream>,
 }
 
 impl Store {
@@ -95,6 +98,7 @@ impl Store {
             gate: Mutex::default(),
             uses: Mutex::default(),
             unlinkable: Mutex::default(),
+            upstream: OnceLock::new(),
         };
         Ok(Store { inner: Arc::new(inner) })
     }

@@ -93,6 +93,22 @@ pub enum Cause {
         /// The output.
         output: String,
     },
+    /// Its result is in a layer, and the layer turned out not to have its bytes.
+    LayerLost {
+        /// The layer.
+        layer: String,
+        /// The output that did not come.
+        output: String,
+    },
+    /// Its result is in a layer, signed or made from what was signed by somebody who is not trusted.
+    Untrusted {
+        /// The layer.
+        layer: String,
+        /// Who is not trusted; `None` where nobody who is trusted says how an ancestor was made.
+        signer: Option<String>,
+        /// The ancestor that the stranger signed; `None` where it is the result itself.
+        ancestor: Option<String>,
+    },
     /// Its result was taken out of the cache, by a collection or a repair.
     Collected {
         /// When, as RFC 3339.
@@ -182,11 +198,11 @@ pub enum Event {
         /// Of them, waiting on others.
         may_run: usize,
     },
-    /// A source comes over the network.
+    /// A source comes over the network, or a step's result from a layer.
     Fetching {
-        /// Name of the source.
+        /// Name of the source, or address of the step.
         source: String,
-        /// Its address, without credentials.
+        /// Its address, without credentials, or the layer.
         from: String,
         /// Bytes so far.
         done: u64,

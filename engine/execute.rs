@@ -2,6 +2,7 @@
 //! result or a loss has made the first plan stale, until every goal is present on one realisation per recipe.
 
 mod bound;
+mod bring;
 pub mod child;
 pub mod executor;
 mod follow;
@@ -217,6 +218,7 @@ pub async fn run(
     // Held until what the plan found is on the run's list.
     let hold = store.hold()?;
     let mut plan = plan::plan_first(graph, store, &options.plan, facts)?;
+    bring::goals(graph, store, &options.plan, &mut plan, &mut sink)?;
     let mut machine = refuse::fit(graph, &plan, &options.limits, store.root())?;
     let named = (graph.name.as_str(), graph.file.as_path());
     let recorder = Recorder::open(store, named, options.command.clone(), options.turn_of.as_deref())?;
@@ -255,7 +257,8 @@ pub async fn run(
         let slots = Slots::new(machine.clone());
         let round = new_round(graph, store, options, &planning.fresh, &summary.failed)?;
         let report = Scheduler::new(round, &plan, slots, &mut teller).run().await?;
-        let stale = report.deferred || mixes(&plan, &report);
+        let late = bring::late_goals(graph, store, &report, &mut teller.sink)?;
+        let stale = report.deferred || mixes(&plan, &report) || !late;
         planning = next_options(&planning, &plan.facts, &report);
         summary.add(report);
         let halted = !options.keep_going && !summary.failed.is_empty();
@@ -264,6 +267,7 @@ pub async fn run(
         }
         let hold = store.hold()?;
         plan = plan::plan_with(graph, store, &planning, plan.facts.clone())?;
+        bring::goals(graph, store, &planning, &mut plan, &mut teller.sink)?;
         kept.list(&plan)?;
         index_anew(store, &plan)?;
         drop(hold);

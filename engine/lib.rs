@@ -29,4 +29,5 @@ pub mod settings;
 pub mod show;
 pub mod source;
 pub mod stage;
+pub mod upstream;
 pub mod verify;

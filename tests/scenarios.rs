@@ -4,6 +4,7 @@
 
 mod ablations;
 mod artifacts;
+mod borrowing;
 mod branches;
 mod buckets;
 mod cache_gc;

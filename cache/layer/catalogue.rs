@@ -27,6 +27,9 @@ const LONGEST: u64 = 1 << 30;
 /// So many segments are read at once.
 const AT_ONCE: usize = 8;
 
+/// The text of a segment, or what is wrong with it.
+type Read = Result<Vec<u8>, String>;
+
 /// What a layer holds of one record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -52,11 +55,23 @@ impl Entry {
         Entry { action, recipe, first, whole, packs, signed }
     }
 
-    /// The record, if it is one and is about what the entry says.
+    /// The record, if it is one and is about what the entry says; else what is wrong.
+    pub fn read(&self) -> Result<SignedRecord, String> {
+        let signed = SignedRecord::decode(self.signed.as_bytes())?;
+        let same = (signed.record().action, signed.record().recipe) == (self.action, self.recipe);
+        match same {
+            true => Ok(signed),
+            false => Err(format!("it stands in the place of another, and is of `{}`", signed.record().step)),
+        }
+    }
+
+    /// The same, where why does not matter.
     pub fn record(&self) -> Option<SignedRecord> {
-        let read = SignedRecord::decode(self.signed.as_bytes());
-        let read = read.inspect_err(|why| tracing::warn!("a record of action `{}` is not used: {why}", self.action));
-        read.ok().filter(|signed| (signed.record().action, signed.record().recipe) == (self.action, self.recipe))
+        self.read().ok()
+    }
+
+    pub(crate) fn is_of(&self, action: &ActionKey) -> bool {
+        self.action == *action
     }
 }
 
@@ -66,6 +81,7 @@ pub struct Catalogue {
     entries: Vec<Entry>,
     by_recipe: BTreeMap<RecipeKey, Vec<usize>>,
     by_action: BTreeMap<ActionKey, Vec<usize>>,
+    complaints: Vec<String>,
 }
 
 impl Catalogue {
@@ -91,6 +107,11 @@ impl Catalogue {
         &self.entries
     }
 
+    /// What in the list did not read, and was left out.
+    pub fn complaints(&self) -> &[String] {
+        &self.complaints
+    }
+
     /// Those of a recipe, those that came first before the others.
     pub fn of_recipe(&self, recipe: &RecipeKey) -> Vec<&Entry> {
         self.chosen(self.by_recipe.get(recipe))
@@ -110,17 +131,26 @@ impl Catalogue {
 
 impl Layer {
     /// The catalogue as it is now: one request for the list (of a thousand segments), and one for each new segment. A
-    /// segment that does not read is left out with a warning.
+    /// segment that does not read is left out, and complained of.
     pub fn catalogue(&self, store: &Store) -> Result<Catalogue, CacheError> {
         let (inner, held) = (Arc::clone(&self.inner), store.clone());
         let texts = self.wait(async move { inner.segments(&held).await })?;
         let mut catalogue = Catalogue::default();
         for (digest, text) in texts {
+            let text = match text {
+                Ok(text) => text,
+                Err(complaint) => {
+                    catalogue.complaints.push(complaint);
+                    continue;
+                }
+            };
             for line in String::from_utf8_lossy(&text).lines() {
                 match serde_json::from_str(line) {
                     Ok(entry) => catalogue.add(entry),
                     Err(why) => {
-                        tracing::warn!("a line of `{digest}` of the layer `{}` does not read: {why}", self.name())
+                        let name = names::segment(&digest);
+                        let complaint = self.inner.lied(&name, format!("a line does not read: {why}"));
+                        catalogue.complaints.push(complaint.to_string());
                     }
                 }
             }
@@ -139,32 +169,29 @@ impl Layer {
 
 impl Inner {
     /// In the order of their names, so that everybody sees the same.
-    async fn segments(&self, store: &Store) -> Result<Vec<(Digest, Vec<u8>)>, CacheError> {
+    async fn segments(&self, store: &Store) -> Result<Vec<(Digest, Read)>, CacheError> {
         let listed = self.objects.list(Some(&names::segments())).try_collect::<Vec<_>>().await;
         let listed = listed.map_err(|error| self.failed("listing it", &error))?;
         let mut digests: Vec<Digest> =
             listed.iter().filter_map(|found| found.location.filename()?.parse().ok()).collect();
         digests.sort();
         let read = stream::iter(digests).map(|digest| async move { Ok((digest, self.segment(store, &digest).await?)) });
-        let read: Vec<(Digest, Option<Vec<u8>>)> = read.buffered(AT_ONCE).try_collect().await?;
+        let read: Vec<(Digest, Option<Read>)> = read.buffered(AT_ONCE).try_collect().await?;
         Ok(read.into_iter().filter_map(|(digest, text)| Some((digest, text?))).collect())
     }
 
     /// From the cache, where it was read before. Another text than that of the name is none.
-    async fn segment(&self, store: &Store, digest: &Digest) -> Result<Option<Vec<u8>>, CacheError> {
+    async fn segment(&self, store: &Store, digest: &Digest) -> Result<Option<Read>, CacheError> {
         let kept = store.inner.layout.segment(digest);
         let whole = |text: &Vec<u8>| Digest::of(text) == *digest;
         if let Some(text) = read_if_there(&kept)?.filter(whole) {
             // One that cannot be touched is collected early, and asked for again.
             let _ = touch(&kept);
-            return Ok(Some(text));
+            return Ok(Some(Ok(text)));
         }
         let name = names::segment(digest);
         let text = match self.get(&name, LONGEST).await {
-            Err(error @ CacheError::LayerLied { .. }) => {
-                tracing::warn!("{error}");
-                None
-            }
+            Err(error @ CacheError::LayerLied { .. }) => return Ok(Some(Err(error.to_string()))),
             text => text?,
         };
         match text {
@@ -172,12 +199,9 @@ impl Inner {
                 if store.writable() {
                     store.replace(&kept, &text, Durability::Memory, "keeping a catalogue in")?;
                 }
-                Ok(Some(text))
+                Ok(Some(Ok(text)))
             }
-            Some(_) => {
-                tracing::warn!("{}", self.lied(&name, "they have another digest".into()));
-                Ok(None)
-            }
+            Some(_) => Ok(Some(Err(self.lied(&name, "they have another digest".into()).to_string()))),
             None => Ok(None),
         }
     }

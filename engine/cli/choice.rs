@@ -2,8 +2,10 @@
 //! nothing.
 
 use clap::Args;
+use plumb_cache::Store;
 use plumb_engine::graph::{Graph, StepId};
 use plumb_engine::plan::PlanOptions;
+use plumb_engine::upstream::Reading;
 
 use crate::args::Pipeline;
 use crate::context::Context;
@@ -24,9 +26,17 @@ pub struct Choice {
     /// Run these steps although their results may be there; the new result is the one this cache uses
     #[arg(long, value_name = "STEP", help_heading = "Steps")]
     pub fresh: Vec<String>,
+    /// Use what lies in layers whoever signed it; what comes here that way stays
+    #[arg(long, help_heading = "Steps")]
+    pub trust_any: bool,
 }
 
 impl Choice {
+    /// The cache, with the layers that it asks.
+    pub fn store(&self, context: &Context, pipeline: &Pipeline) -> Result<Store, Trouble> {
+        context.store_asking(&pipeline.file, Reading { layer: None, anybody: self.trust_any })
+    }
+
     /// The pipeline with what was chosen as its goals, and how to plan it.
     pub fn load(&self, context: &Context, pipeline: &Pipeline) -> Result<(Graph, PlanOptions), Trouble> {
         let mut graph = context.load_choice(pipeline, self)?;

@@ -1,7 +1,7 @@
 //! What every command needs: the kinds, the printer, the cache, and the pipeline as the command line asks for it.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use plumb_cache::{Store, StoreOptions};
@@ -12,6 +12,7 @@ use plumb_engine::pipeline::{self, Selection};
 use plumb_engine::plan::{self, Plan, PlanOptions};
 use plumb_engine::source::Tell;
 use plumb_engine::stage::Registry;
+use plumb_engine::upstream::{self, Reading};
 use plumb_stages::stats::intervals::width_over_seeds;
 
 use crate::args::{Pipeline, Place};
@@ -35,6 +36,19 @@ impl Context {
     pub fn store(&self) -> Result<Store, Trouble> {
         let options = StoreOptions { paranoid: self.place.paranoid, durable: self.place.durable };
         Ok(Store::open(&self.store_path()?, options)?)
+    }
+
+    /// Opens the cache, which asks the layers of the settings for what it has not got: a person's, and those of the
+    /// project of this pipeline file.
+    pub fn store_asking(&self, file: &Path, reading: Reading<'_>) -> Result<Store, Trouble> {
+        let store = self.store()?;
+        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let printer = self.printer.clone();
+        let warn = Box::new(move |message: &str| printer.warning(message));
+        if let Some(upstream) = upstream::of_settings(folder, reading, warn)? {
+            store.set_upstream(upstream);
+        }
+        Ok(store)
     }
 
     fn store_path(&self) -> Result<PathBuf, Trouble> {

@@ -1,14 +1,18 @@
 //! `plumb plan`: what would run, and why, and what is in the cache. Runs nothing.
 
+mod origins;
 mod stages;
 
 use clap::Args;
+use plumb_cache::{Origin, Store};
 use plumb_engine::budget::Fit;
 use plumb_engine::estimate::{Estimate, Forecast, Total};
 use plumb_engine::event::{Cause, Event};
 use plumb_engine::execute::refuse;
+use plumb_engine::explain;
 use plumb_engine::graph::{Graph, StepId};
 use plumb_engine::plan::{self, Plan, State};
+use plumb_engine::upstream::untrusted;
 use serde::Serialize;
 
 use self::stages::Stage;
@@ -89,6 +93,8 @@ struct Line {
     state: &'static str,
     why: Vec<Cause>,
     waits_on: Vec<String>,
+    /// Of a hit that lies in a layer: which, who signed it, and its bytes.
+    from: Option<Origin>,
     /// Of a step that runs, or may run; `null` where nothing is known.
     estimate: Option<Estimate>,
 }
@@ -96,7 +102,7 @@ struct Line {
 /// Runs the command.
 pub fn run(context: &Context, args: &PlanArgs) -> Result<Exit, Trouble> {
     let (graph, options) = args.choice.load(context, &args.pipeline)?;
-    let store = context.store()?;
+    let store = args.choice.store(context, &args.pipeline)?;
     let plan = context.plan(&graph, &store, &options)?;
     let limits = args.resources.limits()?;
     let machine = refuse::fit(&graph, &plan, &limits, store.root())?;
@@ -105,12 +111,13 @@ pub fn run(context: &Context, args: &PlanArgs) -> Result<Exit, Trouble> {
     let command = format!("plumb plan {} --budget …", args.pipeline.file.display());
     let allowance = args.allowance.apply(fit, &command)?;
     if args.form.json {
-        context.printer.json(&report(&graph, &plan, &forecast, allowance.as_ref()));
+        context.printer.json(&report(&graph, &plan, &store, &forecast, allowance.as_ref()));
         return Ok(Exit::Done);
     }
-    print_steps(context, &graph, &plan, args.verbose);
+    print_steps(context, &graph, &plan, &store, args.verbose);
     context.printer.table(&stages::table(&stages::of(&graph, &plan, &forecast)));
     context.printer.data(&format!("\n{}", stages::sum(&plan, fit)));
+    origins::lines(&plan, &store).iter().for_each(|line| context.printer.data(line));
     growth::line(&graph).into_iter().for_each(|line| context.printer.data(&line));
     if let Some(allowance) = &allowance {
         allowance.tell(context);
@@ -118,13 +125,20 @@ pub fn run(context: &Context, args: &PlanArgs) -> Result<Exit, Trouble> {
     Ok(Exit::Done)
 }
 
-fn report<'a>(graph: &'a Graph, plan: &Plan, forecast: &Forecast, budget: Option<&'a Allowance>) -> Report<'a> {
+fn report<'a>(
+    graph: &'a Graph,
+    plan: &Plan,
+    store: &Store,
+    forecast: &Forecast,
+    budget: Option<&'a Allowance>,
+) -> Report<'a> {
     let counts = plan.counts();
     let line = |id: StepId| {
-        let (state, why, waits_on) = told(graph, plan, id)?;
+        let (state, why, waits_on) = told(graph, plan, store, id)?;
         let address = &graph.step(id).address;
         let estimate = forecast.steps.get(&id).copied().flatten();
-        Some(Line { step: address.to_string(), stage: address.stage.clone(), state, why, waits_on, estimate })
+        let from = origins::of(plan, store, id);
+        Some(Line { step: address.to_string(), stage: address.stage.clone(), state, why, waits_on, from, estimate })
     };
     Report {
         pipeline: &graph.name,
@@ -140,11 +154,14 @@ fn report<'a>(graph: &'a Graph, plan: &Plan, forecast: &Forecast, budget: Option
     }
 }
 
-fn told(graph: &Graph, plan: &Plan, id: StepId) -> Option<(&'static str, Vec<Cause>, Vec<String>)> {
+fn told(graph: &Graph, plan: &Plan, store: &Store, id: StepId) -> Option<(&'static str, Vec<Cause>, Vec<String>)> {
     match &plan.step(id).state {
         State::Hit { .. } => Some(("hit", Vec::new(), Vec::new())),
         State::Run { why } => Some(("run", why.clone(), Vec::new())),
-        State::MayRun { waits_on } => Some(("may-run", Vec::new(), addresses(graph, waits_on))),
+        State::MayRun { waits_on } => {
+            let why = untrusted(store, &plan.facts.recipe(id)).into_iter().collect();
+            Some(("may-run", why, addresses(graph, waits_on)))
+        }
         State::NotNeeded => None,
     }
 }
@@ -153,18 +170,20 @@ fn addresses(graph: &Graph, ids: &[StepId]) -> Vec<String> {
     ids.iter().map(|id| graph.step(*id).address.to_string()).collect()
 }
 
-fn print_steps(context: &Context, graph: &Graph, plan: &Plan, verbose: bool) {
+fn print_steps(context: &Context, graph: &Graph, plan: &Plan, store: &Store, verbose: bool) {
     let mut table = Table::default();
     let mut left = 0;
     for step in &plan.steps {
-        let Some((state, reason)) = sentence(graph, plan, step.id) else { continue };
-        if state == "hit" && !verbose {
+        let Some((state, reason)) = sentence(graph, plan, store, step.id) else { continue };
+        let origin = origins::of(plan, store, step.id);
+        if state == "hit" && origin.is_none() && !verbose {
             continue;
         }
         if table.len() >= LISTED && !verbose {
             left += 1;
             continue;
         }
+        let reason = origins::told(reason, origin);
         let tone = match state {
             "hit" => Tone::Good,
             "run" => Tone::Strong,
@@ -182,11 +201,15 @@ fn print_steps(context: &Context, graph: &Graph, plan: &Plan, verbose: bool) {
     context.printer.data("");
 }
 
-fn sentence(graph: &Graph, plan: &Plan, id: StepId) -> Option<(&'static str, String)> {
+fn sentence(graph: &Graph, plan: &Plan, store: &Store, id: StepId) -> Option<(&'static str, String)> {
     match &plan.step(id).state {
         State::Hit { record } => Some(("hit", format!("saves {}", units::duration(plan::took(record))))),
         State::Run { why } => Some(("run", summary::reason(why))),
-        State::MayRun { waits_on } => Some(("may run", format!("waits on {}", few(&addresses(graph, waits_on))))),
+        State::MayRun { waits_on } => {
+            let there = untrusted(store, &plan.facts.recipe(id)).map(|why| format!("; {}", explain::sentence(&why)));
+            let waits_on = few(&addresses(graph, waits_on));
+            Some(("may run", format!("waits on {waits_on}{}", there.unwrap_or_default())))
+        }
         State::NotNeeded => None,
     }
 }

@@ -12,6 +12,7 @@ use plumb_engine::execute::local::Local;
 use plumb_engine::execute::{self, RunOptions, Stop};
 use plumb_engine::graph::Graph;
 use plumb_engine::plan::Plan;
+use plumb_engine::upstream::Reading;
 
 use crate::allowance::Allowance;
 use crate::args::{DemoArgs, Pipeline, RunArgs, Variant};
@@ -47,6 +48,7 @@ pub fn run_until(context: &Context, args: &RunArgs, stop: &Stop) -> Result<Exit,
     let mut allowance = args.allowance.clone();
     let (mut measured, mut ended, mut turn_of) = (None, None, None);
     // Replicate by replicate where an axis grows: each turn makes what decides on the next one, the last the goals.
+    let store = choice.store(context, &args.pipeline)?;
     loop {
         let (mut graph, plan) = choice.load(context, &args.pipeline)?;
         let limits = args.resources.limits()?;
@@ -62,7 +64,6 @@ pub fn run_until(context: &Context, args: &RunArgs, stop: &Stop) -> Result<Exit,
         }
         options.notes.extend(growth::event(&graph));
         if allowance.budget.is_some() {
-            let store = context.store()?;
             let plan = context.plan(&graph, &store, &options.plan)?;
             let forecast = Forecast::of(&graph, &plan, &store)?;
             let fit = Fit { graph: &graph, plan: &plan, forecast: &forecast, jobs: options.limits.cpus() };
@@ -73,7 +74,7 @@ pub fn run_until(context: &Context, args: &RunArgs, stop: &Stop) -> Result<Exit,
             }
         }
         options.turn_of = turn_of;
-        let Ended { exit, run, took, spent } = execute(context, &graph, manner, options, turn)?;
+        let Ended { exit, run, took, spent } = execute(context, &store, &graph, manner, options, turn)?;
         allowance.spend(took, &spent);
         turn_of = run;
         let again = turn == Turn::Measure || (!choice.fresh.is_empty() && graph.growing.is_some());
@@ -100,8 +101,9 @@ pub fn demo(context: &Context, args: &DemoArgs) -> Result<Exit, Trouble> {
     let variant = Variant { profile: args.profile.clone(), ..Variant::default() };
     let pipeline = Pipeline { file, variant };
     let graph = context.load(&pipeline, &[])?;
+    let store = context.store_asking(&pipeline.file, Reading::default())?;
     let manner = if args.form.json { Manner::Json } else { Manner::People };
-    Ok(execute(context, &graph, manner, RunOptions::default(), Turn::Goals)?.exit)
+    Ok(execute(context, &store, &graph, manner, RunOptions::default(), Turn::Goals)?.exit)
 }
 
 /// How a turn ended.
@@ -115,17 +117,17 @@ struct Ended {
 
 fn execute(
     context: &Context,
+    store: &Store,
     graph: &Graph,
     manner: Manner,
     options: RunOptions,
     turn: Turn,
 ) -> Result<Ended, Trouble> {
-    let store = context.store()?;
     let command = std::env::args().skip(1).collect();
     let options = RunOptions { command, executor: Arc::new(Local::alone()), ..options };
     let mut display = Display::new(context.printer.clone(), manner);
     let mut told = Summary::default();
-    let done = drive(graph, &store, &options, &context.printer, |event| {
+    let done = drive(graph, store, &options, &context.printer, |event| {
         display.tell(event);
         told.take(event);
     });
@@ -135,7 +137,7 @@ fn execute(
     }
     let done = done?;
     if manner != Manner::Json && turn == Turn::Goals {
-        results::print(&context.printer, graph, &done.records, &store);
+        results::print(&context.printer, graph, &done.records, store);
     }
     let exit = trouble::exit_of(done.class());
     Ok(Ended { exit, run: done.run, took: done.took, spent: told.spent() })

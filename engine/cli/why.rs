@@ -4,6 +4,7 @@ use plumb_engine::event::Cause;
 use plumb_engine::explain::{self, Explanation, Made, Verdict};
 use plumb_engine::graph::StepId;
 use plumb_engine::plan::PlanOptions;
+use plumb_engine::upstream::Reading;
 use serde::Serialize;
 
 use crate::args::Pipeline;
@@ -59,7 +60,7 @@ struct Branch {
 /// Runs the command.
 pub fn run(context: &Context, args: &WhyArgs) -> Result<Exit, Trouble> {
     let graph = context.load(&args.pipeline, std::slice::from_ref(&args.step))?;
-    let store = context.store()?;
+    let store = context.store_asking(&args.pipeline.file, Reading::default())?;
     let fresh = context.select(&graph, &args.fresh)?;
     let plan = context.plan(&graph, &store, &PlanOptions { fresh, ..PlanOptions::default() })?;
     let branch = |id: &StepId| -> Result<Branch, Trouble> {

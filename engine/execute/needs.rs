@@ -67,6 +67,7 @@ impl Needs<'_> {
             inputs: self.inputs(step),
             files: self.listed_files(step),
             draft,
+            offered: Vec::new(),
             fresh: false,
             gpus,
             pipeline_folder: pipeline_folder(self.graph).to_owned(),

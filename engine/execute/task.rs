@@ -34,6 +34,8 @@ pub(super) struct Task {
     pub(super) outputs: Vec<Output>,
     pub(super) run: RunSettings,
     pub(super) inputs: BTreeMap<String, Wanted>,
+    /// Results that it reads and that lie in layers.
+    pub(super) offered: Vec<Arc<ActionRecord>>,
     /// Listed files: name, place, digest in the key.
     pub(super) files: Vec<(String, PathBuf, Artifact)>,
     /// The record without outputs, cost and environment.
@@ -164,6 +166,7 @@ impl Task {
         stop: &Stop,
         told: &mut dyn FnMut(StepEvent),
     ) -> Result<ActionRecord, Trouble> {
+        self.bring_inputs(store)?;
         let state = store.state_folder(&self.draft.action)?;
         let folder = keeper::folder(&state);
         let publish = |record| self.publish(store, record);
@@ -183,6 +186,16 @@ impl Task {
         // What is left of it is only disk space, which `cache gc` finds too.
         let _ = fs::remove_dir_all(&state);
         Ok(record)
+    }
+
+    /// An input that its layer has lost is gone like any other.
+    fn bring_inputs(&self, store: &Store) -> Result<(), Trouble> {
+        for record in &self.offered {
+            if !store.bring(record, &|_| {})? {
+                return Err(CacheError::Missing { digest: record.result_digest() }.into());
+            }
+        }
+        Ok(())
     }
 
     /// Runs it with nothing from before, and publishes nothing.

@@ -26,6 +26,16 @@ pub fn sentence(cause: &Cause) -> String {
         Cause::Salt => "`salt` differs".into(),
         Cause::Observed { name } => format!("`{name}` gives other content"),
         Cause::MissingBlob { output } => format!("output `{output}` is missing from the cache, or damaged there"),
+        Cause::LayerLost { layer, output } => format!("the layer `{layer}` turned out not to have output `{output}`"),
+        Cause::Untrusted { layer, signer: Some(signer), ancestor: None } => {
+            format!("in `{layer}`, signed by {signer}: not trusted")
+        }
+        Cause::Untrusted { layer, signer: Some(signer), ancestor: Some(ancestor) } => {
+            format!("in `{layer}`, made from `{ancestor}`, which {signer} signed: not trusted")
+        }
+        Cause::Untrusted { layer, signer: None, .. } => {
+            format!("in `{layer}`, where nobody who is trusted says what it was made from: not trusted")
+        }
         Cause::Collected { at } => format!("its result was taken out of the cache by `gc` or `verify` at {at}"),
         Cause::Disowned { ancestor, reason, by, at } => {
             let said = said(reason, by, at);

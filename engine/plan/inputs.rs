@@ -73,7 +73,17 @@ pub(crate) fn artifact(
         return Err(Trouble::Error(EngineError::Bug(message)));
     };
     let Some(subpath) = subpath else { return Ok(Some(made.artifact)) };
-    store.subpath(&made.artifact, subpath).map(Some).map_err(|error| match error {
+    let look = || store.subpath(&made.artifact, subpath);
+    let found = match look() {
+        // What a folder holds is known once it is here.
+        Err(error) if error.is_miss() && store.is_offered(&record) => match store.bring(&record, &|_| {}) {
+            Ok(true) => look(),
+            Ok(false) => Err(error),
+            Err(error) => return Err(Trouble::Error(error.into())),
+        },
+        found => found,
+    };
+    found.map(Some).map_err(|error| match error {
         error if error.is_miss() => Trouble::Lost { producer: step, output: output.clone() },
         CacheError::NoSuchPath { .. } | CacheError::WrongKind { .. } => Trouble::Error(EngineError::Pipeline {
             message: format!("`{address}.{output}` holds no `{subpath}`"),

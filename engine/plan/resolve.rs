@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use plumb_cache::{ActionKey, ActionRecord, Artifact, Disowned, Mark, Realisation, RecipeKey, Store};
+use plumb_cache::{ActionKey, ActionRecord, Artifact, Disowned, Loss, Mark, Realisation, RecipeKey, Store};
 use rayon::prelude::*;
 
 use super::inputs::{Trouble, action, as_made_here};
@@ -16,6 +16,7 @@ use crate::event::Cause;
 use crate::explain::Past;
 use crate::graph::{Graph, Reference, StepId};
 use crate::key::Document;
+use crate::upstream::untrusted;
 
 pub(super) fn resolve(
     graph: &Graph,
@@ -104,6 +105,7 @@ impl Resolver<'_> {
         let mut round: BTreeSet<StepId> = self.graph.goals.iter().copied().collect();
         while !round.is_empty() {
             self.look_up_recipes(&round)?;
+            self.ask_layers(&round)?;
             self.leave_out_disowned(&round)?;
             let mut next = BTreeSet::new();
             for id in round {
@@ -128,6 +130,19 @@ impl Resolver<'_> {
             let document = self.facts.recipe_document(id);
             let records = records.into_iter().filter(|record| record.recipe_document == document);
             self.candidates.insert(id, records.map(Arc::new).collect());
+        }
+        Ok(())
+    }
+
+    /// What is not here may lie in a layer. Only what is needed is asked for.
+    fn ask_layers(&mut self, ids: &BTreeSet<StepId>) -> Result<(), EngineError> {
+        for id in ids.iter().filter(|id| !self.options.fresh.contains(id)) {
+            let (recipe, document) = (self.facts.recipe(*id), self.facts.recipe_document(*id));
+            if let Some(candidates) = self.candidates.get_mut(id).filter(|candidates| candidates.is_empty()) {
+                let offered = self.store.offers(&recipe)?;
+                let offered = offered.into_iter().filter(|record| record.recipe_document == document);
+                candidates.extend(offered.map(Arc::new));
+            }
         }
         Ok(())
     }
@@ -197,7 +212,12 @@ impl Resolver<'_> {
             Err(Trouble::Error(error)) => return Err(error),
         };
         let looks = !self.options.fresh.contains(&id) && !self.lost.contains_key(&id);
-        let record = if looks { self.store.action(&action)? } else { None };
+        let record = match looks {
+            true => {
+                self.store.action(&action)?.map_or_else(|| self.store.offer_of(&action), |record| Ok(Some(record)))?
+            }
+            false => None,
+        };
         let chosen = draft.chosen.get(&self.facts.recipe(id));
         let record = record.filter(|record| chosen.is_none_or(|chosen| chosen.result == record.result_digest()));
         let hit = |record| Found::Hit { record: Arc::new(as_made_here(self.graph, self.facts, id, record, record_of)) };
@@ -224,6 +244,9 @@ impl Resolver<'_> {
         let mut wanted: Vec<(StepId, String, Artifact)> = Vec::new();
         for (id, names) in asked {
             let Some(Found::Hit { record }) = &draft.steps[id.0] else { continue };
+            if self.store.is_offered(record) {
+                continue;
+            }
             let asked = record.outputs.iter().filter(|(name, output)| {
                 names.as_ref().map_or(!output.diagnostic, |names| names.contains(name.as_str()))
             });
@@ -231,13 +254,20 @@ impl Resolver<'_> {
         }
         self.look_at_bytes(&wanted);
         for (id, output, artifact) in wanted {
-            if !self.present[&artifact] {
+            if !self.present[&artifact] && !self.is_in_a_layer(id, draft)? {
                 self.lost.entry(id).or_insert(output);
             }
         }
         // A producer that `resolve_one` found lost is new too, if this draft still counts on it.
         let counted = self.lost.keys().any(|id| matches!(draft.steps[id.0], Some(Found::Hit { .. })));
         Ok(self.lost.len() > before || counted)
+    }
+
+    /// Whether bytes that are gone here lie in a layer.
+    fn is_in_a_layer(&self, id: StepId, draft: &Draft) -> Result<bool, EngineError> {
+        let Some(Found::Hit { record }) = &draft.steps[id.0] else { return Ok(false) };
+        self.store.offers(&self.facts.recipe(id))?;
+        Ok(self.store.is_offered(record))
     }
 
     fn look_at_bytes(&mut self, wanted: &[(StepId, String, Artifact)]) {
@@ -294,6 +324,9 @@ impl Resolver<'_> {
         if self.options.fresh.contains(&id) {
             return Ok(vec![Cause::Fresh]);
         }
+        if let Some(Loss { layer, output, .. }) = self.store.layer_lost(&self.facts.recipe(id)) {
+            return Ok(vec![Cause::LayerLost { layer, output }]);
+        }
         if let Some(output) = self.lost.get(&id) {
             return Ok(vec![Cause::MissingBlob { output: output.clone() }]);
         }
@@ -313,7 +346,9 @@ impl Resolver<'_> {
         if let Some(at) = action.and_then(|action| self.store.collected_at(&action)) {
             return Ok(vec![Cause::Collected { at: clock::at(at) }]);
         }
-        past.causes(self.graph, id, document)
+        let mut causes = past.causes(self.graph, id, document)?;
+        causes.splice(0..0, untrusted(self.store, &self.facts.recipe(id)));
+        Ok(causes)
     }
 }
 

@@ -71,11 +71,12 @@ impl Scheduler<'_, '_, '_> {
             return Ok(None);
         }
         let chosen = self.chosen.get(&draft.recipe);
-        let record = self.round.store.action(&draft.action)?;
+        let store = self.round.store;
+        let record = store.action(&draft.action)?.map_or_else(|| store.offer_of(&draft.action), |it| Ok(Some(it)))?;
         let record = record.filter(|record| chosen.is_none_or(|chosen| chosen.result == record.result_digest()));
         Ok(record.filter(|record| {
             let mut results = record.outputs.values().filter(|output| !output.diagnostic);
-            results.all(|output| self.round.store.present(&output.artifact))
+            store.is_offered(record) || results.all(|output| store.present(&output.artifact))
         }))
     }
 
@@ -94,7 +95,11 @@ impl Scheduler<'_, '_, '_> {
         let records = &self.report.records;
         let record_of = |producer: StepId| records.get(&producer).cloned();
         let record = inputs::as_made_here(self.round.graph, &self.facts, id, record, record_of);
-        self.round.store.publish(&record)?;
+        match self.round.store.publish(&record) {
+            // It lies in a layer, and comes when somebody needs it.
+            Err(error) if error.is_miss() && self.round.store.is_offered(&record) => {}
+            published => drop(published?),
+        }
         let saved = took(&record);
         self.report.late_hits.insert(id);
         self.teller.tell(&Event::Hit { step: record.step.clone(), saved, after_inputs: true });

@@ -133,6 +133,14 @@ impl Scheduler<'_, '_, '_> {
         };
         let (gpus, log) = (self.slots.visible_gpus(slots), self.teller.log_of(&queued.draft.step));
         let task = needs.task(step, queued.draft.clone(), gpus, log, self.round.own_program.clone());
-        Task { fresh: self.round.fresh.contains(&id), detached: self.round.detached, claim: Some(claim), ..task }
+        let producers = self.facts.producers[id.0].iter().filter_map(|producer| self.report.records.get(producer));
+        let offered = producers.filter(|record| self.round.store.is_offered(record)).cloned().collect();
+        Task {
+            offered,
+            fresh: self.round.fresh.contains(&id),
+            detached: self.round.detached,
+            claim: Some(claim),
+            ..task
+        }
     }
 }

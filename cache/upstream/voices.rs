@@ -1,0 +1,46 @@
+//! Who says what about the past: this cache, the records that came into it, and the lists of layers that were read.
+//! Asks no layer.
+
+use super::Upstream;
+use crate::store::Store;
+use crate::{ActionKey, ActionRecord, CacheError, Realisation, RecipeKey, SignedRecord, Witnesses};
+
+pub(super) struct Voices<'a> {
+    pub(super) upstream: &'a Upstream,
+    pub(super) store: &'a Store,
+}
+
+impl Witnesses for Voices<'_> {
+    fn records(&self, recipe: &RecipeKey) -> Result<Vec<SignedRecord>, CacheError> {
+        let mut records = Vec::new();
+        for record in self.store.views(recipe, |action| self.store.remembered(action))? {
+            records.extend(self.store.signed_by_others(&record.action)?);
+        }
+        records.retain(|signed| signed.record().recipe == *recipe);
+        for (source, list) in self.upstream.loaded() {
+            records.extend(list.of_recipe(recipe).into_iter().filter_map(|entry| self.upstream.read(source, entry)));
+        }
+        Ok(records)
+    }
+
+    fn own(&self, recipe: &RecipeKey, made: &Realisation) -> Result<Option<ActionRecord>, CacheError> {
+        let here = self.store.lineage_here(recipe, &made.action)?.filter(|record| record.realisation() == *made);
+        let others = match here {
+            Some(_) => self.store.signed_by_others(&made.action)?,
+            None => Vec::new(),
+        };
+        let from_others = others.iter().any(|signed| signed.record().realisation() == *made);
+        Ok(here.filter(|_| !from_others))
+    }
+}
+
+impl Upstream {
+    /// What an action was made from as this recipe sees it, in the words of somebody trusted.
+    pub(crate) fn lineage(&self, recipe: &RecipeKey, action: &ActionKey) -> Option<ActionRecord> {
+        let entries = self.loaded().flat_map(|(source, list)| {
+            list.of_recipe(recipe).into_iter().filter(|entry| entry.is_of(action)).map(move |entry| (source, entry))
+        });
+        let mut trusted = entries.filter_map(|(source, entry)| self.read(source, entry));
+        trusted.find(|signed| self.policy.trusts(&signed.signer())).map(|signed| signed.record().clone())
+    }
+}

@@ -1,0 +1,70 @@
+//! The layers that a person's and a project's settings name, as a cache asks them for what it has not got, and whom it
+//! believes. Reads settings and keys; opens no layer before it is asked.
+
+use std::path::Path;
+
+use plumb_cache::{Opener, Policy, PublicKey, RecipeKey, Refused, SecretKey, Store, Upstream, Warn};
+
+use crate::config::{Config, Home};
+use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::event::Cause;
+use crate::layers;
+use crate::nearest;
+
+/// Which layers are read, and whom to believe.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Reading<'a> {
+    /// Only this layer.
+    pub layer: Option<&'a str>,
+    /// Whoever signed (`--trust-any`).
+    pub anybody: bool,
+}
+
+/// The layers that the settings of this folder name; `None` where they name none.
+pub fn of_settings(folder: &Path, reading: Reading<'_>, warn: Warn) -> Result<Option<Upstream>, Diagnostics> {
+    let home = Home::find();
+    let mut config = Config::read(home.as_ref(), folder)?;
+    if let Some(name) = reading.layer {
+        if !config.layers.contains_key(name) {
+            let hint = nearest::hint("layers", name, config.layers.keys().map(String::as_str));
+            let unknown = Diagnostic::new(format!("there is no layer `{name}`"));
+            return Err(match hint {
+                Some(hint) => unknown.hint(hint),
+                None => unknown,
+            }
+            .into());
+        }
+        config.layers.retain(|known, _| known == name);
+    }
+    if config.layers.is_empty() {
+        return Ok(None);
+    }
+    let own = match home.map(|home| SecretKey::read(&home.secret_key())) {
+        Some(Ok(key)) => key.map(|key| (key.public(), "you".to_owned())),
+        Some(Err(error)) => {
+            warn(&error.to_string());
+            None
+        }
+        None => None,
+    };
+    let policy = policy(&config, own);
+    let policy = if reading.anybody { policy.of_anybody() } else { policy };
+    Ok(Some(Upstream::new(config.layers.into_iter().map(opener), policy, warn)))
+}
+
+/// Why the result of a recipe is not used that lies in a layer, as far as it was asked for.
+pub fn untrusted(store: &Store, recipe: &RecipeKey) -> Option<Cause> {
+    let Refused { layer, signer, ancestor } = store.refused(recipe)?;
+    Some(Cause::Untrusted { layer, signer, ancestor })
+}
+
+fn policy(config: &Config, own: Option<(PublicKey, String)>) -> Policy {
+    let named = config.keys.iter().map(|(name, key)| (*key, name.clone()));
+    let (trusted, known): (Vec<_>, Vec<_>) = named.partition(|(_, name)| config.trusted.contains(name));
+    Policy::new(trusted.into_iter().chain(own), known)
+}
+
+fn opener((name, url): (String, String)) -> (String, Opener) {
+    let called = name.clone();
+    (name, Box::new(move || layers::open(&called, &url).map_err(|error| error.message)))
+}
