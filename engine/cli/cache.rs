@@ -1,9 +1,10 @@
-//! `plumb cache`: what the cache holds, whether it is whole, and what need not be in it.
+//! `plumb cache`: what the cache holds, whether it is whole, what need not be in it, and what others share.
 
 mod bar;
 mod gc;
 mod ls;
 mod pin;
+mod pull;
 mod push;
 mod stats;
 mod target;
@@ -48,6 +49,9 @@ pub enum CacheCommand {
     /// Send results to a layer, for others to use
     #[command(after_help = push::NOTES)]
     Push(push::PushArgs),
+    /// Bring results from layers, before somebody needs them
+    #[command(after_help = pull::NOTES)]
+    Pull(pull::PullArgs),
     /// Keep results from ever being collected
     #[command(after_help = pin::EXAMPLES)]
     Pin(pin::PinArgs),
@@ -65,6 +69,7 @@ pub fn run(context: &Context, args: &CacheArgs) -> Result<Exit, Trouble> {
         CacheCommand::Stats(args) => stats::run(context, args),
         CacheCommand::Verify(args) => verify::run(context, args),
         CacheCommand::Push(args) => push::run(context, args),
+        CacheCommand::Pull(args) => pull::run(context, args),
         CacheCommand::Pin(args) => pin::pin(context, args),
         CacheCommand::Unpin(args) => pin::unpin(context, args),
         CacheCommand::Gc(args) => gc::run(context, args),

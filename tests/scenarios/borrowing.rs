@@ -216,3 +216,19 @@ fn a_sick_layer_is_one_warning() {
     let told = nowhere.plumb("run p.toml").exits(0);
     assert_eq!(warnings(&told).len(), 1, "{}", told.raw_stderr);
 }
+
+#[test]
+fn a_pull_brings_results_before_they_are_needed() {
+    let lab = Lab::in_a_folder();
+    let bob = lab.bob();
+    let told = bob.plumb("cache pull p.toml prep count").exits(0);
+    assert_eq!(
+        told.raw_stderr,
+        "pulled `prep` from `lab` (6 B), signed by alice\npulled `count` from `lab` (2 B), signed by alice\n"
+    );
+    assert_eq!(bob.plumb("cache pull p.toml prep count").exits(0).stderr, "2 results here already\n");
+    assert!(bob.plumb("cache pull p.toml --layer lba").exits(2).stderr.contains("did you mean `lab`?"));
+    let carol = lab.reader(&[]);
+    let told = carol.plumb("cache pull p.toml prep --json").exits(1).json();
+    assert!(told["missing"][0]["why"].as_str().unwrap().ends_with("not trusted"), "{told}");
+}
