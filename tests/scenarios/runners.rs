@@ -342,15 +342,17 @@ fn a_daemon_without_an_environment_ends_with_its_step() {
 
 #[test]
 fn a_daemon_without_an_environment_ends_before_the_run_and_no_step_beside_its_own_is_hurt() {
-    let scene = stray("cat $HOME/first; echo made > {out:text}");
+    let scene = stray("cat $HOME/first $HOME/go; echo made > {out:text}");
     let beside = "[stage.beside]\nuses = \"command\"\noutputs = { text = \"text.txt\" }\n\
                   with.argv = [\"sh\", \"-c\", \"echo > $HOME/first; cat $HOME/gate > {out:text}\"]\n";
     let pipeline = scene.read("p.toml");
     scene.write("p.toml", &format!("{pipeline}{beside}"));
     let (ready, gate) = (scene.fifo("home/ready"), scene.fifo("home/gate"));
     scene.fifo("home/first");
+    let go = scene.fifo("home/go");
     let mut child = scene.start("run p.toml --json -j 2");
     let daemon = daemon_of(&ready);
+    fs::write(go, "").unwrap();
     until(&mut child, "finished", "launch");
     fs::write(gate, "beside\n").unwrap();
     scene.wait("run p.toml --json -j 2", child).exits(0);
