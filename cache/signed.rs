@@ -97,6 +97,16 @@ impl Store {
         Ok(signed)
     }
 
+    /// Everything here that came from this signer.
+    pub fn signed_by(&self, signer: &PublicKey) -> Result<Vec<SignedRecord>, CacheError> {
+        let mut signed = Vec::new();
+        for (path, _) in files_below(&self.inner.layout.folder("signed"))? {
+            let read = read_if_there(&path)?.and_then(|bytes| SignedRecord::decode(&bytes).ok());
+            signed.extend(read.filter(|signed| signed.signer() == *signer));
+        }
+        Ok(signed)
+    }
+
     /// Files among them that prove nothing any more, with the actions they were about: the records that came with them
     /// would pass for one's own.
     pub(crate) fn broken_signatures(&self) -> Result<Vec<(ActionKey, PathBuf)>, CacheError> {

@@ -16,6 +16,7 @@ mod command_stages;
 mod comparing;
 mod detaching;
 mod diagnostics;
+mod disowning;
 mod editing;
 mod estimates;
 mod explaining;

@@ -74,6 +74,8 @@ fn the_word_of_another_stays_as_long_as_the_record_is_remembered() {
     let action = signed.record().action;
     collect(&bob, garbage(true));
     assert_eq!(bob.signed_by_others(&action).unwrap(), std::slice::from_ref(&signed));
+    assert_eq!(bob.signed_by(&signed.signer()).unwrap(), std::slice::from_ref(&signed));
+    assert_eq!(bob.signed_by(&SecretKey::new().unwrap().public()).unwrap(), []);
     collect(&bob, CollectOptions { max_size: Some(0), ..garbage(false) });
     assert_eq!(bob.record(&action).unwrap(), None);
     assert_eq!(signatures(&house).len(), 1, "its record is remembered");

@@ -1,6 +1,7 @@
 //! `plumb cache`: what the cache holds, whether it is whole, what need not be in it, and what others share.
 
 mod bar;
+mod disown;
 mod gc;
 mod ls;
 mod pin;
@@ -57,6 +58,11 @@ pub enum CacheCommand {
     Pin(pin::PinArgs),
     /// Let pinned results be collected again
     Unpin(pin::UnpinArgs),
+    /// Mark results as not to be used, nor what was made from them
+    #[command(after_help = disown::NOTES)]
+    Disown(disown::DisownArgs),
+    /// Take such marks back
+    Own(disown::OwnArgs),
     /// Take away what nobody can ask for any more, and results down to a size
     #[command(after_help = gc::NOTES)]
     Gc(gc::GcArgs),
@@ -72,6 +78,8 @@ pub fn run(context: &Context, args: &CacheArgs) -> Result<Exit, Trouble> {
         CacheCommand::Pull(args) => pull::run(context, args),
         CacheCommand::Pin(args) => pin::pin(context, args),
         CacheCommand::Unpin(args) => pin::unpin(context, args),
+        CacheCommand::Disown(args) => disown::disown(context, args),
+        CacheCommand::Own(args) => disown::own(context, args),
         CacheCommand::Gc(args) => gc::run(context, args),
     }
 }

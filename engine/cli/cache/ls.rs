@@ -42,6 +42,9 @@ pub struct LsArgs {
     /// Only results of at least this size, as `500MB` or `2GiB`
     #[arg(long, value_name = "SIZE", value_parser = units::parse_size)]
     pub larger: Option<u64>,
+    /// Only disowned results, and what was made from them
+    #[arg(long)]
+    pub disowned: bool,
     /// What comes first: the largest, the oldest, the dearest, or by name
     #[arg(long, value_enum, default_value_t = Order::Step)]
     pub sort: Order,
@@ -82,6 +85,8 @@ struct Line<'a> {
     peak_memory_bytes: u64,
     pinned: bool,
     disowned: bool,
+    /// It was made from a disowned result.
+    derived: bool,
     witness: bool,
 }
 
@@ -93,10 +98,11 @@ pub fn run(context: &Context, args: &LsArgs) -> Result<Exit, Trouble> {
     drop(bar);
     let now = Timestamp::now();
     kept.retain(|kept| is_asked_for(args, kept, now));
+    let marks = Marks::of(&store, &kept)?;
+    kept.retain(|kept| !args.disowned || marks.bears(kept) || marks.derived.contains(&(kept.action, kept.result)));
     sort(&mut kept, args.sort);
     let all = kept.len();
     kept.truncate(args.number.unwrap_or(usize::MAX));
-    let marks = Marks::of(&store)?;
     if args.form.json {
         context.printer.json(&kept.iter().map(|kept| marks.line(kept)).collect::<Vec<_>>());
     } else if kept.is_empty() {
@@ -142,13 +148,33 @@ fn sort(kept: &mut [Kept], order: Order) {
 struct Marks {
     pinned: std::collections::BTreeSet<plumb_cache::ActionKey>,
     disowned: std::collections::BTreeSet<(plumb_cache::ActionKey, plumb_cache::Digest)>,
+    /// Results that were made from disowned ones.
+    derived: std::collections::BTreeSet<(plumb_cache::ActionKey, plumb_cache::Digest)>,
 }
 
 impl Marks {
-    fn of(store: &Store) -> Result<Marks, Trouble> {
+    fn of(store: &Store, kept: &[Kept]) -> Result<Marks, Trouble> {
         let pinned = store.pins()?.into_iter().map(|pin| pin.action).collect();
         let disowned = store.all_disowned()?.into_iter().map(|mark| (mark.action, mark.result)).collect();
-        Ok(Marks { pinned, disowned })
+        let mut marks = Marks { pinned, disowned, derived: Default::default() };
+        if marks.disowned.is_empty() {
+            return Ok(marks);
+        }
+        for kept in kept.iter().filter(|kept| !kept.witness) {
+            if marks.bears(kept) {
+                continue;
+            }
+            if let Some(record) = store.record(&kept.action)?
+                && store.disowned(&record)?.is_some()
+            {
+                marks.derived.insert((kept.action, kept.result));
+            }
+        }
+        Ok(marks)
+    }
+
+    fn bears(&self, kept: &Kept) -> bool {
+        self.disowned.contains(&(kept.action, kept.result))
     }
 
     fn line<'a>(&self, kept: &'a Kept) -> Line<'a> {
@@ -165,7 +191,8 @@ impl Marks {
             cpu_seconds: kept.cost.cpu_seconds,
             peak_memory_bytes: kept.cost.peak_memory_bytes,
             pinned: self.pinned.contains(&kept.action),
-            disowned: self.disowned.contains(&(kept.action, kept.result)),
+            disowned: self.bears(kept),
+            derived: self.derived.contains(&(kept.action, kept.result)),
             witness: kept.witness,
         }
     }
@@ -174,7 +201,12 @@ impl Marks {
         let mut table = Table::new(["step", "pipeline", "key", "size", "age", "took", "by", ""]);
         for kept in kept {
             let line = self.line(kept);
-            let marks = [(line.pinned, "pinned"), (line.disowned, "disowned"), (line.witness, "witness")];
+            let marks = [
+                (line.pinned, "pinned"),
+                (line.disowned, "disowned"),
+                (line.derived, "made from disowned"),
+                (line.witness, "witness"),
+            ];
             let marks: Vec<&str> = marks.into_iter().filter(|(is, _)| *is).map(|(_, name)| name).collect();
             table.row([
                 Cell::from(kept.step.as_str()),

@@ -69,7 +69,8 @@ impl Targets {
     }
 }
 
-fn is_pipeline(text: &str) -> bool {
+/// Whether a command line's first word names a pipeline file, and no key.
+pub fn is_pipeline(text: &str) -> bool {
     text.ends_with(".toml") || Path::new(text).is_file()
 }
 
