@@ -249,6 +249,7 @@ fn help_teaches_with_examples() {
               --until <STEP>  Build these steps instead of the goals that need them
               --fresh <STEP>  Run these steps although their results may be there; the new result is the one
                               this cache uses
+              --trust-any     Use what lies in layers whoever signed it; what comes here that way stays
 
         Resources:
           -j, --jobs <N>     CPU slots: how much runs at once [default: the cores that this process may use]
