@@ -4,8 +4,9 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal};
 
 use super::executor::{Environment, Launch};
@@ -31,27 +32,43 @@ pub(super) struct Started {
 pub(super) fn spawn(launch: &Launch, guardian: Option<&Guardian>, mark: &str) -> Result<Started, String> {
     let log_failed = |error: std::io::Error| format!("open the log `{}`: {error}", launch.log.display());
     let log = File::options().create(true).append(true).open(&launch.log).map_err(log_failed)?;
-    let mut command = Command::new(program(launch));
-    command
-        .arg0(&launch.program)
-        .args(&launch.arguments)
-        .current_dir(&launch.folder)
-        .stdin(Stdio::null())
-        .process_group(0);
+    let program = program(launch);
+    let mut direct = Command::new(&program);
+    direct.arg0(&launch.program);
+    let begun = match begin(direct, launch, &log, guardian, mark) {
+        // As `execvp` does, and `posix_spawn` does not: who does not say what reads it is read by the shell.
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::NOEXEC) => {
+            let mut shell = Command::new("/bin/sh");
+            shell.arg(&program);
+            begin(shell, launch, &log, guardian, mark)
+        }
+        begun => begun,
+    };
+    let (child, said) = begun.map_err(|error| format!("start `{}`: {error}", launch.program.display()))?;
+    let child = Pid::from_raw(child.id().cast_signed()).ok_or("it has no process number")?;
+    guardian.into_iter().for_each(|guardian| guardian.guard(child));
+    Ok(Started { child, said })
+}
+
+fn begin(
+    mut command: Command,
+    launch: &Launch,
+    log: &File,
+    guardian: Option<&Guardian>,
+    mark: &str,
+) -> std::io::Result<(Child, Option<Said>)> {
+    command.args(&launch.arguments).current_dir(&launch.folder).stdin(Stdio::null()).process_group(0);
     surround(&mut command, launch, mark);
     let said = if launch.secrets.values().is_empty() {
-        command.stderr(log.try_clone().map_err(log_failed)?).stdout(log);
+        command.stderr(log.try_clone()?).stdout(log.try_clone()?);
         None
     } else {
-        Some(listen(&mut command, launch, log).map_err(log_failed)?)
+        Some(listen(&mut command, launch, log.try_clone()?)?)
     };
     if guardian.is_none() {
         die_with_runner(&mut command);
     }
-    let child = command.spawn().map_err(|error| format!("start `{}`: {error}", launch.program.display()))?;
-    let child = Pid::from_raw(child.id().cast_signed()).ok_or("it has no process number")?;
-    guardian.into_iter().for_each(|guardian| guardian.guard(child));
-    Ok(Started { child, said })
+    Ok((command.spawn()?, said))
 }
 
 /// Where the program lies that is meant by its name; the name itself if nowhere, so that starting it says so.
@@ -88,7 +105,7 @@ fn die_with_runner(command: &mut Command) {
     let bind = move || {
         rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
         // The runner may have died before the call: then nobody would kill the child.
-        if rustix::process::getppid() == Some(runner) { Ok(()) } else { Err(rustix::io::Errno::SRCH.into()) }
+        if rustix::process::getppid() == Some(runner) { Ok(()) } else { Err(Errno::SRCH.into()) }
     };
     // SAFETY: between fork and exec the closure only makes a few system calls; it allocates nothing and takes no lock.
     unsafe { command.pre_exec(bind) };

@@ -92,6 +92,25 @@ outputs = { text = "text.txt" }
 }
 
 #[test]
+fn a_script_that_names_no_interpreter_is_read_by_the_shell() {
+    let scene = Scene::new(
+        r#"schema = 1
+
+[stage.script]
+uses = "command"
+with.argv = ["./count.sh", "{out:text}"]
+with.files = ["count.sh"]
+outputs = { text = "text.txt" }
+"#,
+    );
+    scene.write("count.sh", "echo one > $1\n");
+    let script = scene.path("count.sh");
+    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    scene.plumb("run p.toml").exits(0);
+    assert_eq!(scene.result("script.text"), "one\n");
+}
+
+#[test]
 fn a_program_cannot_change_its_input_for_others() {
     let scene = Scene::new(
         r#"schema = 1
