@@ -284,7 +284,10 @@ fn paired(row: &Row) -> String {
 fn notes(graph: &Graph, report: &Report) -> Vec<String> {
     let rows = || report.stages.iter().flat_map(|one| &one.rows);
     let tests = rows().filter(|row| row.p.is_some()).count();
-    let mut notes = vec![format!("Holm's correction covers {}.", units::plural(tests, "test"))];
+    let mut notes = Vec::new();
+    if tests > 0 {
+        notes.push(format!("Holm's correction covers {}.", units::plural(tests, "test")));
+    }
     if rows().any(|row| row.paired == Paired::Items) {
         notes.push("Paired by items only, an interval says nothing of other seeds.".into());
     }

@@ -62,6 +62,47 @@ fn two_branches_stand_side_by_side_paired_by_seed_and_item() {
 }
 
 #[test]
+fn a_stage_that_one_branch_only_has_is_named() {
+    let scene = Scene::new(
+        r#"schema = 1
+
+[axes]
+reward = ["label", "both"]
+kl = [0.0, 0.01]
+
+[[plan]]
+mode = "list"
+runs = [{ reward = "label", kl = 0.0 }, { reward = "both", kl = 0.01 }]
+
+[stage.train]
+uses = "command"
+with.argv = ["sh", "-c", "echo '{\"loss\": '${#0}'}' > {out:metrics}", { axis = "reward" }]
+outputs = { metrics = "metrics.json" }
+
+[stage.act]
+uses = "command"
+inputs.judge = "train.metrics"
+with.argv = ["sh", "-c", "echo '{\"gain\": '$0'}' > {out:metrics}", { axis = "kl" }]
+outputs = { metrics = "metrics.json" }
+"#,
+    );
+    scene.plumb("run p.toml").exits(0);
+    scene.plumb("compare p.toml reward=both baseline").exits(0).prints(expect![[r#"
+        reward=both against baseline
+
+        stage  parameter  first   second
+        train  argv[3]    "both"  "label"
+
+        stage  metric  first  second  difference  95 %  p  p (Holm)  paired by
+        train  loss        4       5          -1     -  -         -  nothing
+
+        Only baseline has the stage act.
+    "#]]);
+    let found = scene.plumb("compare p.toml baseline reward=both --json").exits(0).json();
+    assert_eq!(found["only"], serde_json::json!([{ "stage": "act", "branch": "baseline" }]), "{found}");
+}
+
+#[test]
 fn one_seed_is_paired_by_its_items_only() {
     let scene = study();
     scene.edit("replicate = 3", "replicate = 1");
@@ -192,7 +233,6 @@ run = { cpu = 1 }
         stage  metric   first  second  difference  95 %  p  p (Holm)  paired by
         score  l_acc   0.5000  0.5000          +0     -  -         -  nothing
 
-        Holm's correction covers 0 tests.
     "#]]);
     let found = scene.plumb("compare p.toml size=large baseline --json").exits(0).json();
     assert_eq!(found["inputs"].as_array().unwrap().len(), 1, "the grafted input is the same in both");
