@@ -8,7 +8,7 @@ noop     first runs and no-op runs, chain and layered, one goal and a thousand: 
          that the blobs of every goal are there
 changed  the plan after one parameter of the first stage changed
 expand   the plan of 100,000 branches
-durable  what a step takes with the cache on a disk (where fsync waits) and in memory
+durable  what a step takes with the cache on a disk (where fsync waits; with `--durable=false` it does not) and in memory
 peers    first runs and no-op runs of the peers; ninja: of ninja alone, at the sizes that take the others too long
 
 Peers are installed from PyPI at pinned versions (`peers.py`) when they are first needed. The folder should be on tmpfs:
@@ -71,9 +71,12 @@ class Bench:
     def durable(self):
         path, steps = shapes.plumb(self.folder, "chain", 300), 300
         with tempfile.TemporaryDirectory(dir=self.options.disk) as disk:
-            for place, name in ((disk, "on a disk"), (os.path.join(self.folder, "fresh"), "in memory")):
+            memory = os.path.join(self.folder, "fresh")
+            kinds = (disk, "true", "on a disk"), (disk, "false", "on a disk, not durable"), (memory, "true", "in memory")
+            for place, durable, name in kinds:
                 shutil.rmtree(os.path.join(place, "cache"), ignore_errors=True)
-                took = run([self.options.plumb, "--cache", os.path.join(place, "cache"), "run", path, "--jobs", "1"])
+                cache = ["--cache", os.path.join(place, "cache"), f"--durable={durable}"]
+                took = run([self.options.plumb, *cache, "run", path, "--jobs", "1"])
                 each = f"{took.wall / steps * 1e3:.2f} ms a stage, {took.cpu / steps * 1e3:.2f} ms CPU"
                 self.tell(f"plumb: chain of {steps}, first run, cache {name}", took, each)
 
