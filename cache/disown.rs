@@ -175,6 +175,11 @@ impl Store {
         Ok(record.filter(|record| record.result_digest() == *result))
     }
 
+    /// What was found out about marks is not believed any more.
+    pub(crate) fn look_at_marks_again(&self) {
+        *lock(&self.inner.disowned) = Arc::default();
+    }
+
     /// One `stat` while the folder does not change.
     pub(crate) fn marks(&self) -> Result<Arc<Marks>, CacheError> {
         let folder = self.inner.layout.folder("disowned");

@@ -16,6 +16,7 @@
 //! v1/quarantine/           what was found damaged             v1/index/   unchanged sources, downloads, lineages
 //! v1/partial/              downloads that were cut           v1/layers/  catalogues of layers
 //! v1/signed/ab/cdef…/      records that came from others, as they signed them
+//! v1/confirmed/ab/cdef…    what was made here after it had come from others
 //! ```
 
 use std::ffi::OsString;
@@ -146,6 +147,11 @@ impl Layout {
     /// Where the record of an action lies as somebody else has signed it.
     pub(crate) fn signed(&self, key: &ActionKey, recipe: &RecipeKey, signer: &PublicKey) -> PathBuf {
         self.signed_folder(key).join(format!("{recipe}.{}", signer.hex()))
+    }
+
+    /// Where the record lies that this cache made of an action after it had somebody else's.
+    pub(crate) fn confirmed(&self, key: &ActionKey) -> PathBuf {
+        self.fanned("confirmed", &key.digest())
     }
 
     pub(crate) fn signed_folder(&self, key: &ActionKey) -> PathBuf {

@@ -22,6 +22,7 @@
 //! verify    every byte again                      pack     files that share pieces
 //! keys      who signs                             signed   records that say who vouches for them
 //! trust     whose records are used                layer    a place that several people share
+//! testimony who else says the same, or otherwise
 //! upstream  the layers that are asked for what is not here
 //! ```
 
@@ -59,6 +60,7 @@ mod session;
 mod signed;
 mod stamp;
 mod store;
+mod testimony;
 mod tree;
 mod trust;
 mod upstream;
@@ -89,6 +91,7 @@ pub use records::Publication;
 pub use signed::SignedRecord;
 pub use stamp::{FileStamp, Seal, seal_of, stat_of};
 pub use store::{Store, StoreOptions};
+pub use testimony::{Other, Testimony};
 pub use tree::{Entry, Node, Tree};
 pub use trust::{Policy, Verdict, Witnesses};
 pub use upstream::{Loss, Opener, Origin, Refused, Upstream, Warn};

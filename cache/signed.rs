@@ -144,11 +144,14 @@ impl Store {
 
     fn signed_here(&self, record: ActionRecord, key: &SecretKey) -> Result<SignedRecord, CacheError> {
         let others = self.signed_by_others(&record.action)?;
-        let same = |signed: &SignedRecord| {
-            signed.record().recipe == record.recipe && signed.record().result_digest() == record.result_digest()
-        };
+        let same =
+            |other: &ActionRecord| other.recipe == record.recipe && other.result_digest() == record.result_digest();
         let action = record.action;
-        match others.into_iter().find(same) {
+        // One's own word comes before that of others, so that they get to hear it.
+        if let Some(own) = self.confirmed(&action)?.filter(same) {
+            return SignedRecord::sign(own, key).map_err(|why| CacheError::BadRecord { action, why });
+        }
+        match others.into_iter().find(|signed| same(signed.record())) {
             Some(signed) => Ok(signed),
             None => SignedRecord::sign(record, key).map_err(|why| CacheError::BadRecord { action, why }),
         }

@@ -17,7 +17,7 @@ use crate::layout::Layout;
 use crate::session::{self, Session};
 use crate::upstream::Upstream;
 use crate::uses::Uses;
-use crate::{ActionKey, CacheError, Digest, FileStamp, Tree};
+use crate::{ActionKey, CacheError, Digest, FileStamp, Policy, Tree};
 
 /// How a store is used.
 #[derive(Debug, Clone, Copy)]
@@ -65,6 +65,8 @@ pub(crate) struct Inner {
     pub(crate) unlinkable: Mutex<BTreeSet<u64>>,
     /// The layers that are asked for what is not here.
     pub(crate) upstream: OnceLock<Upstream>,
+    /// Whom the owner of this cache believes.
+    people: OnceLock<Policy>,
 }
 
 impl Store {
@@ -99,6 +101,7 @@ impl Store {
             uses: Mutex::default(),
             unlinkable: Mutex::default(),
             upstream: OnceLock::new(),
+            people: OnceLock::new(),
         };
         Ok(Store { inner: Arc::new(inner) })
     }
@@ -138,6 +141,15 @@ impl Store {
     /// Where the histories of runs are kept.
     pub fn runs_folder(&self) -> PathBuf {
         self.inner.layout.folder("runs")
+    }
+
+    /// Says whom the owner of this cache believes and what they are called. Only the first time counts.
+    pub fn set_people(&self, people: Policy) {
+        let _ = self.inner.people.set(people);
+    }
+
+    pub(crate) fn people(&self) -> Option<&Policy> {
+        self.inner.people.get()
     }
 
     /// How far what is stored is brought.

@@ -17,6 +17,8 @@ pub struct Policy {
     trusted: BTreeMap<PublicKey, String>,
     /// Names of those that are only known.
     known: BTreeMap<PublicKey, String>,
+    /// One's own key.
+    own: Option<PublicKey>,
     anybody: bool,
     /// Realisations whose whole ancestry was found to be trusted.
     good: Mutex<BTreeSet<Place>>,
@@ -69,6 +71,28 @@ impl Policy {
     #[must_use]
     pub fn of_anybody(self) -> Policy {
         Policy { anybody: true, ..self }
+    }
+
+    /// Whose own this is: the key's name is `you`, and its word counts.
+    #[must_use]
+    pub fn owned_by(mut self, key: PublicKey) -> Policy {
+        self.trusted.insert(key, "you".into());
+        Policy { own: Some(key), ..self }
+    }
+
+    /// Whether this is one's own key.
+    pub fn is_own(&self, key: &PublicKey) -> bool {
+        self.own == Some(*key)
+    }
+
+    /// Whether the owner of this key was named as somebody to believe: `of_anybody` names nobody.
+    pub fn knows_and_trusts(&self, key: &PublicKey) -> bool {
+        self.trusted.contains_key(key)
+    }
+
+    /// The name of a key, or its first digits where it has none.
+    pub fn called(&self, key: &PublicKey) -> String {
+        self.name(key).map_or_else(|| format!("{}…", &key.to_string()[..20]), str::to_owned)
     }
 
     /// The name of a key, where it has one.

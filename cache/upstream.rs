@@ -151,7 +151,7 @@ impl Upstream {
     }
 
     fn name_of(&self, key: &crate::PublicKey) -> String {
-        self.policy.name(key).map_or_else(|| format!("{}…", &key.to_string()[..20]), str::to_owned)
+        self.policy.called(key)
     }
 
     /// The layer and its list, if it is well.
@@ -239,6 +239,15 @@ impl Store {
     pub fn set_upstream(&self, upstream: Upstream) {
         if self.writable() {
             let _ = self.inner.upstream.set(upstream);
+        }
+    }
+
+    /// Reads the lists of all layers now, for whoever wants to hear what others say; one request for each, and one for
+    /// each part of it that is new.
+    pub fn read_layers(&self) {
+        let Some(upstream) = self.upstream() else { return };
+        for source in &upstream.sources {
+            let _ = upstream.opened(self, source);
         }
     }
 

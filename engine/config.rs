@@ -92,12 +92,21 @@ enum Author {
 impl Config {
     /// A person's settings, narrowed by those of the project that this folder belongs to.
     pub fn read(home: Option<&Home>, folder: &Path) -> Result<Config, Diagnostics> {
-        let person = match home {
-            Some(home) => Settings::of(&home.settings(), Author::Person)?,
-            None => Settings::default(),
-        };
         let project = match project_file(folder) {
             Some(file) => Settings::of(&file, Author::Project)?,
+            None => Settings::default(),
+        };
+        Config::narrowed(home, project)
+    }
+
+    /// A person's settings, whatever project they are in.
+    pub fn of_person(home: Option<&Home>) -> Result<Config, Diagnostics> {
+        Config::narrowed(home, Settings::default())
+    }
+
+    fn narrowed(home: Option<&Home>, project: Settings) -> Result<Config, Diagnostics> {
+        let person = match home {
+            Some(home) => Settings::of(&home.settings(), Author::Person)?,
             None => Settings::default(),
         };
         let named =

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use plumb_cache::{Opener, Policy, PublicKey, RecipeKey, Refused, SecretKey, Store, Upstream, Warn};
+use plumb_cache::{KeyError, Opener, Policy, PublicKey, RecipeKey, Refused, SecretKey, Store, Upstream, Warn};
 
 use crate::config::{Config, Home};
 use crate::diagnostic::{Diagnostic, Diagnostics};
@@ -39,14 +39,10 @@ pub fn of_settings(folder: &Path, reading: Reading<'_>, warn: Warn) -> Result<Op
     if config.layers.is_empty() {
         return Ok(None);
     }
-    let own = match home.map(|home| SecretKey::read(&home.secret_key())) {
-        Some(Ok(key)) => key.map(|key| (key.public(), "you".to_owned())),
-        Some(Err(error)) => {
-            warn(&error.to_string());
-            None
-        }
-        None => None,
-    };
+    let own = own_key(home.as_ref()).unwrap_or_else(|error| {
+        warn(&error.to_string());
+        None
+    });
     let policy = policy(&config, own);
     let policy = if reading.anybody { policy.of_anybody() } else { policy };
     Ok(Some(Upstream::new(config.layers.into_iter().map(opener), policy, warn)))
@@ -58,10 +54,24 @@ pub fn untrusted(store: &Store, recipe: &RecipeKey) -> Option<Cause> {
     Some(Cause::Untrusted { layer, signer, ancestor })
 }
 
-fn policy(config: &Config, own: Option<(PublicKey, String)>) -> Policy {
+/// Whom the owner of a cache believes, whatever a project says: for words that are in the cache already.
+pub fn people() -> Result<Policy, Diagnostics> {
+    let home = Home::find();
+    let config = Config::of_person(home.as_ref())?;
+    // A key that cannot be read signs nothing; whoever needs it is told why.
+    Ok(policy(&config, own_key(home.as_ref()).unwrap_or_default()))
+}
+
+fn own_key(home: Option<&Home>) -> Result<Option<PublicKey>, KeyError> {
+    let key = home.map(|home| SecretKey::read(&home.secret_key())).transpose()?;
+    Ok(key.flatten().map(|key| key.public()))
+}
+
+fn policy(config: &Config, own: Option<PublicKey>) -> Policy {
     let named = config.keys.iter().map(|(name, key)| (*key, name.clone()));
     let (trusted, known): (Vec<_>, Vec<_>) = named.partition(|(_, name)| config.trusted.contains(name));
-    Policy::new(trusted.into_iter().chain(own), known)
+    let policy = Policy::new(trusted, known);
+    own.into_iter().fold(policy, Policy::owned_by)
 }
 
 fn opener((name, url): (String, String)) -> (String, Opener) {

@@ -216,8 +216,9 @@ fn repetition(
         outputs.insert(name.clone(), likeness);
     }
     let differs = canonical.result_digest() != again.result_digest();
-    if differs {
-        store.publish(again)?;
+    match differs {
+        true => drop(store.publish(again)?),
+        false => store.confirm(again)?,
     }
     let parted = if differs { steps::first_diverging(store, canonical, again) } else { None };
     Ok(Repetition { side: side(again), outputs, first_diverging_step: parted, witness: differs })

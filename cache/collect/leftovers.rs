@@ -130,6 +130,12 @@ impl Store {
                 idle.push(path);
             }
         }
+        for (path, _) in files_below(&self.inner.layout.folder("confirmed"))? {
+            let kept = digest_of(&path).is_some_and(|action| known.contains(&action));
+            if !kept && is_forgotten(&path, forgotten)? {
+                idle.push(path);
+            }
+        }
         Ok(idle)
     }
 

@@ -24,17 +24,21 @@ impl Witnesses for Voices<'_> {
     }
 
     fn own(&self, recipe: &RecipeKey, made: &Realisation) -> Result<Option<ActionRecord>, CacheError> {
+        let Some(own) = self.store.made_here(made)? else { return Ok(None) };
         let here = self.store.lineage_here(recipe, &made.action)?.filter(|record| record.realisation() == *made);
-        let others = match here {
-            Some(_) => self.store.signed_by_others(&made.action)?,
-            None => Vec::new(),
-        };
-        let from_others = others.iter().any(|signed| signed.record().realisation() == *made);
-        Ok(here.filter(|_| !from_others))
+        Ok(here.or(Some(own).filter(|own| own.recipe == *recipe)))
     }
 }
 
 impl Upstream {
+    /// What the lists say of an action, at most so many words.
+    pub(crate) fn words_on(&self, action: &ActionKey, most: usize) -> Vec<SignedRecord> {
+        let entries = self
+            .loaded()
+            .flat_map(|(source, list)| list.of_action(action).into_iter().map(move |entry| (source, entry)));
+        entries.take(most).filter_map(|(source, entry)| self.read(source, entry)).collect()
+    }
+
     /// What an action was made from as this recipe sees it, in the words of somebody trusted.
     pub(crate) fn lineage(&self, recipe: &RecipeKey, action: &ActionKey) -> Option<ActionRecord> {
         let entries = self.loaded().flat_map(|(source, list)| {

@@ -35,7 +35,11 @@ impl Context {
     /// Opens the cache.
     pub fn store(&self) -> Result<Store, Trouble> {
         let options = StoreOptions { paranoid: self.place.paranoid, durable: self.place.durable };
-        Ok(Store::open(&self.store_path()?, options)?)
+        let store = Store::open(&self.store_path()?, options)?;
+        if store.hears_others() {
+            store.set_people(upstream::people()?);
+        }
+        Ok(store)
     }
 
     /// Opens the cache, which asks the layers of the settings for what it has not got: a person's, and those of the
@@ -47,6 +51,7 @@ impl Context {
         let warn = Box::new(move |message: &str| printer.warning(message));
         if let Some(upstream) = upstream::of_settings(folder, reading, warn)? {
             store.set_upstream(upstream);
+            store.set_people(upstream::people()?);
         }
         Ok(store)
     }

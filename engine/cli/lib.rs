@@ -65,6 +65,7 @@ pub mod status;
 pub mod stop;
 pub mod summary;
 pub mod table;
+mod testimony;
 pub mod trouble;
 pub mod units;
 pub mod verify;

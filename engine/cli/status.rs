@@ -1,9 +1,13 @@
 //! `plumb status`: per stage how much is done, what the last run said of the rest, and the metrics so far.
 
+use std::collections::BTreeSet;
+
 use clap::Args;
+use plumb_cache::Store;
 use plumb_engine::graph::{Graph, StepId};
 use plumb_engine::history::{self, RunHeader, StepStatus};
 use plumb_engine::plan::{Plan, PlanOptions, PlannedStep, State};
+use plumb_engine::upstream::Reading;
 use serde::Serialize;
 
 use crate::args::{Form, Pipeline};
@@ -48,16 +52,24 @@ struct Stage {
     running: usize,
     /// What computing the results took.
     seconds: f64,
+    /// Of the done: those that more than one has made, each signer who is trusted counting once.
+    reproduced: usize,
+    /// Of the done: those whose action also has another result, by whomever.
+    differing: usize,
+    /// Who has made those that were reproduced.
+    reproduced_by: BTreeSet<String>,
 }
 
 /// Runs the command.
 pub fn run(context: &Context, args: &StatusArgs) -> Result<Exit, Trouble> {
     let graph = context.load_all(&args.pipeline)?;
-    let store = context.store()?;
+    let store = context.store_asking(&args.pipeline.file, Reading::default())?;
+    store.read_layers();
     let plan = context.plan(&graph, &store, &PlanOptions::default())?;
     let last = history::last_status(&store, &graph.name)?;
     let of_step = |id| last.as_ref()?.1.get(&graph.step(id).address.to_string());
-    let stages = stages(&graph, &plan, of_step);
+    let mut stages = stages(&graph, &plan, of_step);
+    hear_others(&graph, &plan, &store, &mut stages)?;
     let record = |step: &PlannedStep| Some((step.id, plan.record_of(step.id)?.clone()));
     let metrics = results::scores(&graph, &plan.steps.iter().filter_map(record).collect(), &store, &graph.goals);
     let last_run = last.map(|(header, _)| header);
@@ -92,6 +104,34 @@ fn stage<'a>(name: &str, steps: &[PlannedStep], last: impl Fn(StepId) -> Option<
     stage
 }
 
+/// Adds what others say of the results.
+fn hear_others(graph: &Graph, plan: &Plan, store: &Store, stages: &mut [Stage]) -> Result<(), Trouble> {
+    for (stage, (_, places)) in stages.iter_mut().zip(graph.stages()) {
+        let records = plan.steps[places].iter().filter_map(|step| plan.record_of(step.id));
+        for said in store.testimonies(&records.map(|record| &**record).collect::<Vec<_>>())? {
+            stage.differing += usize::from(!said.others.is_empty());
+            if said.reproduced_by.len() > 1 {
+                stage.reproduced += 1;
+                stage.reproduced_by.extend(said.reproduced_by);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What the last column says beside how complete a stage is.
+fn heard(stage: &Stage) -> Option<String> {
+    let by: Vec<&str> = stage.reproduced_by.iter().map(String::as_str).collect();
+    let reproduced = match stage.reproduced {
+        0 => None,
+        all if all == stage.done => Some(format!("reproduced x{} ({})", by.len(), by.join(", "))),
+        some => Some(format!("{some} reproduced ({})", by.join(", "))),
+    };
+    let differing = (stage.differing > 0).then(|| format!("{} made otherwise too (`plumb why`)", stage.differing));
+    let said: Vec<String> = reproduced.into_iter().chain(differing).collect();
+    (!said.is_empty()).then(|| said.join(", "))
+}
+
 fn print(context: &Context, report: &Report) {
     let mut table = Table::new(["stage", "done", "missing", "took", ""]);
     for stage in &report.stages {
@@ -101,6 +141,8 @@ fn print(context: &Context, report: &Report) {
             Stage { missing: 0, .. } => (Tone::Good, "complete".into()),
             _ => (Tone::Plain, String::new()),
         };
+        let note = [Some(note).filter(|note| !note.is_empty()), heard(stage)];
+        let note = note.into_iter().flatten().collect::<Vec<_>>().join(", ");
         let number = |number: usize| Cell::number(if number == 0 { "-".into() } else { units::count(number as u64) });
         let took = Cell::number(if stage.done == 0 { "-".into() } else { units::seconds(stage.seconds) });
         table.row([

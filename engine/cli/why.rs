@@ -1,5 +1,6 @@
 //! `plumb why`: the reasons of one step, up the chain; of several branches, a line for each.
 
+use plumb_cache::Testimony;
 use plumb_engine::event::Cause;
 use plumb_engine::explain::{self, Explanation, Made, Verdict};
 use plumb_engine::graph::StepId;
@@ -11,6 +12,7 @@ use crate::args::Pipeline;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::table::{Cell, Table};
+use crate::testimony;
 use crate::trouble::Trouble;
 use crate::units;
 
@@ -23,7 +25,8 @@ Examples:
 
 The reasons are followed up the chain to the parameter, axis, source, version or missing result that differs from the
 nearest earlier result of the same stage and branch. Of a step whose result is in the cache it tells which record that
-is, who made it, when and at what cost, and what had changed when it was made.";
+is, who made it, when and at what cost, what had changed when it was made, by whom it was reproduced (each signer whom
+you trust counts once, and you where it was made here), and what else was made of the same inputs, which is not used.";
 
 /// `plumb why`.
 #[derive(Debug, Clone, clap::Args)]
@@ -55,6 +58,8 @@ struct Branch {
     step: String,
     /// The step itself, then what stands behind it.
     chain: Vec<Explanation>,
+    /// Of a hit: who else has made it, and what else was made.
+    testimony: Option<Testimony>,
 }
 
 /// Runs the command.
@@ -65,12 +70,14 @@ pub fn run(context: &Context, args: &WhyArgs) -> Result<Exit, Trouble> {
     let plan = context.plan(&graph, &store, &PlanOptions { fresh, ..PlanOptions::default() })?;
     let branch = |id: &StepId| -> Result<Branch, Trouble> {
         let chain = explain::why(&graph, &plan, &store, *id)?;
-        Ok(Branch { step: graph.step(*id).address.to_string(), chain })
+        let testimony = plan.record_of(*id).map(|record| store.testimony(record)).transpose()?;
+        Ok(Branch { step: graph.step(*id).address.to_string(), chain, testimony })
     };
+    store.read_layers();
     let branches: Vec<Branch> = graph.goals.iter().map(branch).collect::<Result<_, _>>()?;
     match branches.as_slice() {
         _ if args.form.json => context.printer.json(&branches),
-        [one] => context.printer.data(&text(&one.chain, args.verbose)),
+        [one] => context.printer.data(&text(one, args.verbose)),
         many => {
             context.printer.table(&summary(many));
             let full = graph.goals.first().map(|id| graph.step(*id).address.full()).unwrap_or_default();
@@ -82,10 +89,14 @@ pub fn run(context: &Context, args: &WhyArgs) -> Result<Exit, Trouble> {
 
 fn summary(branches: &[Branch]) -> Table {
     let mut table = Table::new(["step", "", "why"]);
-    for Branch { step, chain } in branches {
+    for Branch { step, chain, testimony } in branches {
         let Some(first) = chain.first() else { continue };
         let (state, told) = match (&first.made, first.verdict) {
-            (Some(made), _) => ("hit", format!("made at {} by {}", made.at, made.by)),
+            (Some(made), _) => {
+                let again = testimony.as_ref().and_then(testimony::reproduced);
+                let again = again.map_or_else(String::new, |again| format!("; {again}"));
+                ("hit", format!("made at {} by {}{again}", made.at, made.by))
+            }
             (None, Verdict::MayRun) => ("may run", leaf(chain)),
             (None, _) => ("run", reasons(first)),
         };
@@ -105,7 +116,8 @@ fn leaf(chain: &[Explanation]) -> String {
 }
 
 /// Lines for people, indented by how far up the chain they stand.
-fn text(chain: &[Explanation], verbose: bool) -> String {
+fn text(branch: &Branch, verbose: bool) -> String {
+    let chain = &branch.chain;
     let mut lines = Vec::new();
     // Place in the list, the next of its causes to tell, and its depth.
     let mut open: Vec<(usize, usize)> = Vec::new();
@@ -115,6 +127,8 @@ fn text(chain: &[Explanation], verbose: bool) -> String {
         if let Some(at) = start.take() {
             told[at] = true;
             lines.extend(head(&chain[at]));
+            let said = branch.testimony.as_ref().filter(|_| at == 0).map(testimony::lines).unwrap_or_default();
+            lines.extend(said.iter().map(|line| indented(1, line)));
             open.push((at, 0));
         }
         let Some((at, next)) = open.last_mut() else { break };

@@ -344,6 +344,9 @@ impl Task {
 
     fn publish(&self, store: &Store, record: ActionRecord) -> Result<ActionRecord, Trouble> {
         let publication = if self.fresh { store.publish_fresh(&record) } else { store.publish(&record) };
+        if matches!(publication, Ok(Publication::New | Publication::Same)) {
+            store.confirm(&record)?;
+        }
         // Another runner was faster with another result: the first one counts, for us too.
         if publication? == Publication::Witness
             && let Some(first) = store.action(&record.action)?

@@ -1,9 +1,12 @@
 //! `plumb cache ls`: the results, with what they weigh and cost.
 
+use std::path::Path;
+
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
-use plumb_cache::{Kept, Store};
+use plumb_cache::{Kept, Store, Testimony};
 use plumb_engine::pipeline::matches;
+use plumb_engine::upstream::Reading;
 use serde::Serialize;
 
 use super::bar::Bar;
@@ -12,6 +15,7 @@ use crate::context::Context;
 use crate::exit::Exit;
 use crate::paint::Tone;
 use crate::table::{Cell, Table};
+use crate::testimony;
 use crate::trouble::Trouble;
 use crate::units;
 
@@ -42,6 +46,9 @@ pub struct LsArgs {
     /// Only results of at least this size, as `500MB` or `2GiB`
     #[arg(long, value_name = "SIZE", value_parser = units::parse_size)]
     pub larger: Option<u64>,
+    /// Read the lists of layers too, to say who else has made the same
+    #[arg(long)]
+    pub layers: bool,
     /// Only disowned results, and what was made from them
     #[arg(long)]
     pub disowned: bool,
@@ -88,11 +95,21 @@ struct Line<'a> {
     /// It was made from a disowned result.
     derived: bool,
     witness: bool,
+    /// Who has made it and is believed, each once.
+    reproduced_by: &'a [String],
+    /// Who says the same and is not trusted.
+    not_counted: &'a [String],
+    /// How many other results its action has.
+    others: usize,
 }
 
 /// Runs the command.
 pub fn run(context: &Context, args: &LsArgs) -> Result<Exit, Trouble> {
-    let store = context.store()?;
+    let store = match args.layers {
+        true => context.store_asking(Path::new("."), Reading::default())?,
+        false => context.store()?,
+    };
+    store.read_layers();
     let bar = Bar::new(context, "looking at every result");
     let mut kept = store.census()?.kept;
     drop(bar);
@@ -103,6 +120,7 @@ pub fn run(context: &Context, args: &LsArgs) -> Result<Exit, Trouble> {
     sort(&mut kept, args.sort);
     let all = kept.len();
     kept.truncate(args.number.unwrap_or(usize::MAX));
+    let marks = marks.hearing(&store, &kept)?;
     if args.form.json {
         context.printer.json(&kept.iter().map(|kept| marks.line(kept)).collect::<Vec<_>>());
     } else if kept.is_empty() {
@@ -150,13 +168,15 @@ struct Marks {
     disowned: std::collections::BTreeSet<(plumb_cache::ActionKey, plumb_cache::Digest)>,
     /// Results that were made from disowned ones.
     derived: std::collections::BTreeSet<(plumb_cache::ActionKey, plumb_cache::Digest)>,
+    /// What is said of results, where it is more than one word.
+    said: std::collections::BTreeMap<(plumb_cache::ActionKey, plumb_cache::Digest), Testimony>,
 }
 
 impl Marks {
     fn of(store: &Store, kept: &[Kept]) -> Result<Marks, Trouble> {
         let pinned = store.pins()?.into_iter().map(|pin| pin.action).collect();
         let disowned = store.all_disowned()?.into_iter().map(|mark| (mark.action, mark.result)).collect();
-        let mut marks = Marks { pinned, disowned, derived: Default::default() };
+        let mut marks = Marks { pinned, disowned, derived: Default::default(), said: Default::default() };
         if marks.disowned.is_empty() {
             return Ok(marks);
         }
@@ -173,11 +193,25 @@ impl Marks {
         Ok(marks)
     }
 
+    /// With what others say of these. Where nobody has a word in this cache, nobody is asked.
+    fn hearing(mut self, store: &Store, kept: &[Kept]) -> Result<Marks, Trouble> {
+        if !store.hears_others() {
+            return Ok(self);
+        }
+        for kept in kept.iter().filter(|kept| !kept.witness) {
+            if let Some(record) = store.record(&kept.action)? {
+                self.said.insert((kept.action, kept.result), store.testimony(&record)?);
+            }
+        }
+        Ok(self)
+    }
+
     fn bears(&self, kept: &Kept) -> bool {
         self.disowned.contains(&(kept.action, kept.result))
     }
 
-    fn line<'a>(&self, kept: &'a Kept) -> Line<'a> {
+    fn line<'a>(&'a self, kept: &'a Kept) -> Line<'a> {
+        let said = self.said.get(&(kept.action, kept.result));
         Line {
             key: kept.action.to_string(),
             step: &kept.step,
@@ -194,6 +228,9 @@ impl Marks {
             disowned: self.bears(kept),
             derived: self.derived.contains(&(kept.action, kept.result)),
             witness: kept.witness,
+            reproduced_by: said.map_or(&[], |said| &said.reproduced_by),
+            not_counted: said.map_or(&[], |said| &said.not_counted),
+            others: said.map_or(0, |said| said.others.len()),
         }
     }
 
@@ -207,7 +244,9 @@ impl Marks {
                 (line.derived, "made from disowned"),
                 (line.witness, "witness"),
             ];
-            let marks: Vec<&str> = marks.into_iter().filter(|(is, _)| *is).map(|(_, name)| name).collect();
+            let again = self.said.get(&(kept.action, kept.result)).and_then(testimony::reproduced);
+            let marks = marks.into_iter().filter(|(is, _)| *is).map(|(_, name)| name.to_owned());
+            let marks: Vec<String> = marks.chain(again).collect();
             table.row([
                 Cell::from(kept.step.as_str()),
                 kept.pipeline.as_str().into(),
