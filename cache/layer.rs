@@ -9,7 +9,7 @@
 //! plumb-1/packs/DIGEST.index      which: a manifest (see `pack`) of the pack
 //! plumb-1/actions/ab/cdef…        the signed record of an action that came first
 //! plumb-1/witnesses/ab/cdef…/RESULT.SIGNER     another result of it, or the same by another signer
-//! plumb-1/segments/DIGEST         the catalogue: the records of one push
+//! plumb-1/segments/DIGEST         the catalogue: the records of one push, or of many (see `segments`)
 //! ```
 //!
 //! Everything is written once and never changed. Whoever may write into a layer may take away, damage and add; none of
@@ -20,10 +20,12 @@ mod catalogue;
 mod limits;
 mod names;
 mod packs;
+mod parcel;
 mod pull;
 mod push;
 mod records;
 mod runtime;
+mod segments;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -35,7 +37,8 @@ use object_store::path::Path as Name;
 use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 
 pub use self::catalogue::{Catalogue, Entry};
-pub use self::push::Pushed;
+pub use self::parcel::Parcel;
+pub use self::push::{Pushed, Shipment, Shipped};
 pub use self::records::Published;
 use crate::pack::Manifest;
 use crate::{CacheError, Digest};

@@ -80,7 +80,7 @@ pub use fetched::Fetched;
 pub use figures::{Figures, Share};
 pub use gate::Hold;
 pub use keys::{KeyError, PublicKey, SecretKey};
-pub use layer::{Catalogue, Entry as CatalogueEntry, Layer, Published, Pushed};
+pub use layer::{Catalogue, Entry as CatalogueEntry, Layer, Parcel, Published, Pushed, Shipment, Shipped};
 pub use lineage::{Lineage, LineageIndex};
 pub use materialise::{Materialise, Method};
 pub use pack::Packed;

@@ -142,7 +142,8 @@ impl Store {
         Ok(lineage)
     }
 
-    fn signed_here(&self, record: ActionRecord, key: &SecretKey) -> Result<SignedRecord, CacheError> {
+    /// A record in its signer's words or, if it was made here, signed with this key.
+    pub(crate) fn signed_here(&self, record: ActionRecord, key: &SecretKey) -> Result<SignedRecord, CacheError> {
         let others = self.signed_by_others(&record.action)?;
         let same =
             |other: &ActionRecord| other.recipe == record.recipe && other.result_digest() == record.result_digest();

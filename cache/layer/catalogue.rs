@@ -1,34 +1,17 @@
 //! The catalogue of a layer: every signed record of every push, so that a plan asks for a list and for what is new in it,
-//! and never for single records. A segment is the records of one push, named by the digest of its text, written once
-//! and after everything that it speaks of; it is kept in the cache, since it never changes.
+//! and never for single records. How it lies there, and how many requests it takes at most, is `segments`' business.
 //!
-//! ```text
-//! plumb-1/segments/DIGEST         a line of JSON for each record
-//! v1/layers/DIGEST                the same, once it was read
-//! ```
-//!
-//! Which recipe and action a line is about is only a hint: a record is what its signature says.
+//! Which recipe and action a line is about is only a hint: a record is what its signature says. Lines about one and the
+//! same record count as one: it may have been listed before its bytes came, or again with the packs of a repair.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 
-use super::{Inner, Layer, names};
-use crate::files::{Durability, touch};
-use crate::records::read_if_there;
+use super::Layer;
+use super::segments::Segment;
 use crate::store::Store;
 use crate::{ActionKey, CacheError, Digest, RecipeKey, SignedRecord};
-
-/// A longer segment is refused: a push of a hundred thousand records has some hundred MB.
-const LONGEST: u64 = 1 << 30;
-
-/// So many segments are read at once.
-const AT_ONCE: usize = 8;
-
-/// The text of a segment, or what is wrong with it.
-type Read = Result<Vec<u8>, String>;
 
 /// What a layer holds of one record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +53,18 @@ impl Entry {
         self.read().ok()
     }
 
+    fn is_about_the_same(&self, other: &Entry) -> bool {
+        self.recipe == other.recipe && self.signed == other.signed
+    }
+
+    fn take_in(&mut self, other: Entry) {
+        self.first |= other.first;
+        self.whole |= other.whole;
+        self.packs.extend(other.packs);
+        self.packs.sort();
+        self.packs.dedup();
+    }
+
     pub(crate) fn is_of(&self, action: &ActionKey) -> bool {
         self.action == *action
     }
@@ -82,10 +77,16 @@ pub struct Catalogue {
     by_recipe: BTreeMap<RecipeKey, Vec<usize>>,
     by_action: BTreeMap<ActionKey, Vec<usize>>,
     complaints: Vec<String>,
+    /// What was read, and nothing else stands for.
+    segments: Vec<Segment>,
 }
 
 impl Catalogue {
     fn add(&mut self, entry: Entry) {
+        let known = self.by_action.get(&entry.action).into_iter().flatten();
+        if let Some(same) = known.copied().find(|at| self.entries[*at].is_about_the_same(&entry)) {
+            return self.entries[same].take_in(entry);
+        }
         let at = self.entries.len();
         self.by_recipe.entry(entry.recipe).or_default().push(at);
         self.by_action.entry(entry.action).or_default().push(at);
@@ -130,79 +131,36 @@ impl Catalogue {
 }
 
 impl Layer {
-    /// The catalogue as it is now: one request for the list (of a thousand segments), and one for each new segment. A
-    /// segment that does not read is left out, and complained of.
+    /// The catalogue as it is now. A segment or a line that does not read is left out, and complained of.
     pub fn catalogue(&self, store: &Store) -> Result<Catalogue, CacheError> {
-        let (inner, held) = (Arc::clone(&self.inner), store.clone());
-        let texts = self.wait(async move { inner.segments(&held).await })?;
         let mut catalogue = Catalogue::default();
-        for (digest, text) in texts {
-            let text = match text {
-                Ok(text) => text,
-                Err(complaint) => {
-                    catalogue.complaints.push(complaint);
-                    continue;
+        for (segment, text) in self.segments(store)? {
+            match text {
+                Ok(text) => {
+                    let text = String::from_utf8_lossy(&text);
+                    segment.parts(&text).1.for_each(|line| self.take_line(line, &segment, &mut catalogue));
+                    catalogue.segments.push(segment);
                 }
-            };
-            for line in String::from_utf8_lossy(&text).lines() {
-                match serde_json::from_str(line) {
-                    Ok(entry) => catalogue.add(entry),
-                    Err(why) => {
-                        let name = names::segment(&digest);
-                        let complaint = self.inner.lied(&name, format!("a line does not read: {why}"));
-                        catalogue.complaints.push(complaint.to_string());
-                    }
-                }
+                Err(complaint) => catalogue.complaints.push(complaint),
             }
         }
         Ok(catalogue)
     }
 
-    /// Adds the entries of one push.
-    pub(super) fn write_segment(&self, entries: &[Entry]) -> Result<(), CacheError> {
-        let lines = entries.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>();
-        let text = lines.map_err(|why| self.inner.failed("writing to it", &why))?.join("\n").into_bytes();
-        let inner = Arc::clone(&self.inner);
-        self.wait(async move { inner.put(&names::segment(&Digest::of(&text)), text).await })
-    }
-}
-
-impl Inner {
-    /// In the order of their names, so that everybody sees the same.
-    async fn segments(&self, store: &Store) -> Result<Vec<(Digest, Read)>, CacheError> {
-        let listed = self.objects.list(Some(&names::segments())).try_collect::<Vec<_>>().await;
-        let listed = listed.map_err(|error| self.failed("listing it", &error))?;
-        let mut digests: Vec<Digest> =
-            listed.iter().filter_map(|found| found.location.filename()?.parse().ok()).collect();
-        digests.sort();
-        let read = stream::iter(digests).map(|digest| async move { Ok((digest, self.segment(store, &digest).await?)) });
-        let read: Vec<(Digest, Option<Read>)> = read.buffered(AT_ONCE).try_collect().await?;
-        Ok(read.into_iter().filter_map(|(digest, text)| Some((digest, text?))).collect())
-    }
-
-    /// From the cache, where it was read before. Another text than that of the name is none.
-    async fn segment(&self, store: &Store, digest: &Digest) -> Result<Option<Read>, CacheError> {
-        let kept = store.inner.layout.segment(digest);
-        let whole = |text: &Vec<u8>| Digest::of(text) == *digest;
-        if let Some(text) = read_if_there(&kept)?.filter(whole) {
-            // One that cannot be touched is collected early, and asked for again.
-            let _ = touch(&kept);
-            return Ok(Some(Ok(text)));
-        }
-        let name = names::segment(digest);
-        let text = match self.get(&name, LONGEST).await {
-            Err(error @ CacheError::LayerLied { .. }) => return Ok(Some(Err(error.to_string()))),
-            text => text?,
-        };
-        match text {
-            Some(text) if whole(&text) => {
-                if store.writable() {
-                    store.replace(&kept, &text, Durability::Memory, "keeping a catalogue in")?;
-                }
-                Ok(Some(Ok(text)))
+    fn take_line(&self, line: &str, segment: &Segment, catalogue: &mut Catalogue) {
+        match serde_json::from_str(line) {
+            Ok(entry) => catalogue.add(entry),
+            Err(why) => {
+                let complaint = self.inner.lied(&segment.name(), format!("a line does not read: {why}"));
+                catalogue.complaints.push(complaint.to_string());
             }
-            Some(_) => Ok(Some(Err(self.lied(&name, "they have another digest".into()).to_string()))),
-            None => Ok(None),
         }
+    }
+
+    /// Adds the entries of one push to what was there.
+    pub(super) fn list(&self, store: &Store, entries: &[Entry], catalogue: Catalogue) -> Result<(), CacheError> {
+        let lines = entries.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>();
+        let lines = lines.map_err(|why| self.inner.failed("writing to it", &why))?;
+        self.add_segment(store, &lines, catalogue.segments)
     }
 }

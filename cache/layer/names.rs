@@ -40,10 +40,6 @@ pub(super) fn segments() -> Name {
     Name::from(format!("{VERSION}/segments"))
 }
 
-pub(super) fn segment(digest: &Digest) -> Name {
-    segments().join(digest.to_string())
-}
-
 fn fanned(folder: &str, digest: &Digest) -> Name {
     let hex = digest.to_string();
     Name::from(format!("{VERSION}/{folder}/{}/{}", &hex[..2], &hex[2..]))

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use futures_util::TryStreamExt;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path as Name;
 
 use super::{Inner, Layer, names};
@@ -12,6 +12,9 @@ use crate::{ActionKey, CacheError, SignedRecord};
 
 /// More witnesses of one action are not looked at: each costs a request, and anybody may add some.
 const MOST_WITNESSES: usize = 100;
+
+/// So many records are published at once.
+const AT_ONCE: usize = 16;
 
 /// What became of a record that was published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +34,18 @@ impl Layer {
     pub fn publish(&self, signed: &SignedRecord) -> Result<Published, CacheError> {
         let (inner, signed) = (Arc::clone(&self.inner), signed.clone());
         self.wait(async move { inner.publish(&signed).await })
+    }
+
+    /// The same for many, some at once; in their order.
+    pub(super) fn publish_all(&self, signed: Vec<SignedRecord>) -> Result<Vec<Published>, CacheError> {
+        let inner = Arc::clone(&self.inner);
+        self.wait(async move {
+            let publish = |signed: SignedRecord| {
+                let inner = Arc::clone(&inner);
+                async move { inner.publish(&signed).await }
+            };
+            stream::iter(signed).map(publish).buffered(AT_ONCE).try_collect().await
+        })
     }
 
     /// Everything that is said of an action and proves itself, the first record first. Whom to believe is another

@@ -17,6 +17,7 @@ mod mutations;
 mod packs;
 mod pushes;
 mod records;
+mod segments;
 mod signed;
 mod support;
 mod trees;

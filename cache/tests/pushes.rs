@@ -1,7 +1,7 @@
 //! Pushing, the catalogue and pulling: what one person has made comes whole into another's cache, or not at all.
 
+use object_store::ObjectStoreExt;
 use object_store::path::Path as Name;
-use object_store::{ObjectStore, ObjectStoreExt};
 use plumb_cache::{Digest, Repair, SecretKey, SignedRecord, Store};
 
 use crate::layers::scene::{Faulty, Scene, place, wait};
@@ -98,12 +98,7 @@ fn a_catalogue_that_was_changed_lists_nothing_wrong() {
     let [alice, mallory] = [(); 2].map(|()| SecretKey::new().unwrap());
     let signed = scene.signed("a", &alice);
     scene.layer.push(&scene.store, std::slice::from_ref(&signed), &[], &|_| {}).unwrap();
-    let segments = || {
-        let (objects, prefix) = (scene.objects.clone(), Name::from("plumb-1/segments"));
-        let listed = wait(async move { objects.list_with_delimiter(Some(&prefix)).await.unwrap() });
-        listed.objects.into_iter().map(|found| found.location.to_string()).collect::<Vec<_>>()
-    };
-    let name = segments().remove(0);
+    let name = scene.names("plumb-1/segments").remove(0);
     let whole = String::from_utf8(scene.read(&name)).unwrap();
     scene.write(&name, whole.replace("one", "two").into_bytes());
     assert!(scene.layer.catalogue(&another().1).unwrap().is_empty(), "its name is another's");

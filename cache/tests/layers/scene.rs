@@ -28,11 +28,20 @@ pub struct Faulty {
     failing_reads: AtomicUsize,
     /// Whether a put of what shall not be there yet replaces it all the same.
     ignores_conditions: bool,
+    /// So many lists and reads were asked for.
+    lists: AtomicUsize,
+    reads: AtomicUsize,
 }
 
 impl Faulty {
     pub fn new(failing_reads: usize, ignores_conditions: bool) -> Faulty {
-        Faulty { inner: InMemory::new(), failing_reads: failing_reads.into(), ignores_conditions }
+        let (lists, reads) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Faulty { inner: InMemory::new(), failing_reads: failing_reads.into(), ignores_conditions, lists, reads }
+    }
+
+    /// The lists and reads since the last call.
+    pub fn asked(&self) -> (usize, usize) {
+        (self.lists.swap(0, Ordering::SeqCst), self.reads.swap(0, Ordering::SeqCst))
     }
 }
 
@@ -56,6 +65,7 @@ impl ObjectStore for Faulty {
     }
 
     async fn get_opts(&self, name: &Name, options: GetOptions) -> Result<GetResult> {
+        self.reads.fetch_add(1, Ordering::SeqCst);
         let failing = self.failing_reads.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
         match failing {
             Ok(_) => Err(Error::Generic { store: "faulty", source: "503 Service Unavailable".into() }),
@@ -68,6 +78,7 @@ impl ObjectStore for Faulty {
     }
 
     fn list(&self, prefix: Option<&Name>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.lists.fetch_add(1, Ordering::SeqCst);
         self.inner.list(prefix)
     }
 
@@ -114,6 +125,13 @@ impl Scene {
     pub fn write(&self, name: &str, bytes: Vec<u8>) {
         let (objects, name) = (self.objects.clone(), Name::from(name));
         wait(async move { objects.put(&name, bytes.into()).await.map(drop) }).unwrap();
+    }
+
+    /// The objects in a folder of the layer.
+    pub fn names(&self, folder: &str) -> Vec<String> {
+        let (objects, folder) = (self.objects.clone(), Name::from(folder));
+        let listed = wait(async move { objects.list_with_delimiter(Some(&folder)).await.unwrap() });
+        listed.objects.into_iter().map(|found| found.location.to_string()).collect()
     }
 
     pub fn send(&self, bytes: &[u8]) -> Artifact {

@@ -1,9 +1,7 @@
 //! `plumb cache push`: results go to a layer, for others to use.
 
-use std::collections::BTreeSet;
-
 use clap::Args;
-use plumb_cache::{Pushed, Repair, SecretKey, SignedRecord};
+use plumb_cache::{Parcel, Pushed, Repair, SecretKey, Shipment};
 use plumb_engine::config::{Config, Home};
 use plumb_engine::diagnostic::Diagnostics;
 use plumb_engine::{layers, nearest};
@@ -65,30 +63,24 @@ pub fn run(context: &Context, args: &PushArgs) -> Result<Exit, Trouble> {
     let key = key.ok_or_else(|| Trouble::usage("there is no key to sign with", "make one with `plumb key new`"))?;
     let store = context.store()?;
     let layer = layers::open(name, url).map_err(Diagnostics::from)?;
-    let (mut records, mut ancestors) = (Vec::<SignedRecord>::new(), Vec::<SignedRecord>::new());
-    for target in args.targets.resolve(context, &store)? {
-        let mut lineage = store.signed_lineage(&target.record, &key)?;
-        records.extend(lineage.pop());
-        ancestors.extend(lineage);
-    }
-    let whole: BTreeSet<_> = records.iter().map(|signed| (signed.record().recipe, signed.record().action)).collect();
-    let mut seen = BTreeSet::new();
-    ancestors.retain(|signed| {
-        let place = (signed.record().recipe, signed.record().action);
-        !whole.contains(&place) && seen.insert(place)
-    });
+    let records = args.targets.resolve(context, &store)?.into_iter().map(|target| target.record).collect();
+    let parcel = Parcel::of(&store, records, &key, &|_, _| false)?;
     let bar = Bar::new(context, "pushing");
     let repair = if args.repair { Repair::Yes } else { Repair::No };
-    let progress = |bytes| bar.show(plumb_cache::Progress::Hashed(bytes));
-    let pushed = layer.push_looking(&store, &records, &ancestors, repair, &progress)?;
+    let progress = |progress| bar.show(progress);
+    let shipped = layer.ship(&store, Shipment { repair, progress: &progress, ..Shipment::of(&parcel) })?;
     drop(bar);
+    if let Some(lost) = shipped.lost.into_iter().next() {
+        return Err(lost.into());
+    }
+    let pushed = shipped.pushed;
     if pushed.unconditional {
         context.printer.warning(&format!(
             "the store of `{name}` ignores conditional puts: of two results of one step that are pushed at once, the later \
              takes the place of the first"
         ));
     }
-    tell(context, args.form, name, records.len(), pushed);
+    tell(context, args.form, name, parcel.records.len(), pushed);
     Ok(Exit::Done)
 }
 
