@@ -112,10 +112,10 @@ impl Store {
         moved.map_err(|source| CacheError::writing("moving a record to", &past, source))
     }
 
-    /// When the result of an action was taken out of the cache; `None` where it is there, or never was.
+    /// When the result of an action was taken out of the cache; `None` where it is there, or never was (see `remember_record`).
     pub fn collected_at(&self, action: &ActionKey) -> Option<SystemTime> {
         let gone = !self.inner.layout.action(action).exists();
-        let past = fs::metadata(self.inner.layout.past(action)).ok().filter(|_| gone)?;
+        let past = fs::metadata(self.inner.layout.past(action)).ok().filter(|past| gone && !files::is_sealed(past))?;
         past.modified().ok()
     }
 

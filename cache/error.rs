@@ -108,6 +108,14 @@ pub enum CacheError {
         /// How that was found out.
         why: String,
     },
+    /// A bundle that is not what it should be, in any way. Nothing of it was kept.
+    #[error("the bundle `{}` is not to be used: {why}", path.display())]
+    BadBundle {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// Neither `XDG_CACHE_HOME` nor `HOME` says where the cache is.
     #[error("there is no home folder to keep the cache in")]
     NoHome,

@@ -17,8 +17,8 @@
 
 mod blobs;
 mod catalogue;
-mod limits;
-mod names;
+pub(crate) mod limits;
+pub(crate) mod names;
 mod packs;
 mod parcel;
 mod pull;
@@ -38,13 +38,15 @@ use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutP
 
 pub use self::catalogue::{Catalogue, Entry};
 pub use self::parcel::Parcel;
+pub(crate) use self::pull::LONGEST_FOLDER;
+pub(crate) use self::push::blobs_of;
 pub use self::push::{Pushed, Shipment, Shipped};
 pub use self::records::Published;
 use crate::pack::Manifest;
 use crate::{CacheError, Digest};
 
 /// What is in `format`.
-const FORMAT: &[u8] = b"plumb-layer 1\n";
+pub(crate) const FORMAT: &[u8] = b"plumb-layer 1\n";
 
 /// A place that several people share. Cheap to clone.
 #[derive(Clone)]

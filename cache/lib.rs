@@ -24,11 +24,13 @@
 //! trust     whose records are used                layer    a place that several people share
 //! testimony who else says the same, or otherwise
 //! upstream  the layers that are asked for what is not here
+//! bundle    results with their lineage in one file
 //! ```
 
 mod ancestry;
 mod artifact;
 mod blobs;
+mod bundle;
 mod census;
 mod claim;
 mod collect;
@@ -70,6 +72,7 @@ mod walk;
 
 pub use ancestry::Ancestry;
 pub use artifact::{Artifact, ArtifactKind};
+pub use bundle::{Bundle, Bundled, Exported, Imported, Importing, Inputs};
 pub use census::{Census, Kept};
 pub use claim::{Claim, Claimed};
 pub use collect::{CollectOptions, Collection, Evicted, Leftover, LeftoverKind};

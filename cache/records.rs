@@ -183,6 +183,19 @@ impl Store {
         }
     }
 
+    /// Keeps a record whose bytes never were here, for `why` and for the ancestry of others. It is sealed, unlike that of
+    /// a result that was collected.
+    pub(crate) fn remember_record(&self, record: &ActionRecord) -> Result<(), CacheError> {
+        let bytes = record.encode().map_err(|why| CacheError::BadRecord { action: record.action, why })?;
+        let place = self.inner.layout.past(&record.action);
+        if self.remembered(&record.action)?.is_none() {
+            self.replace(&place, &bytes, self.durability(), "keeping a record in")?;
+            let sealed = fs::File::open(&place).and_then(|file| files::seal(&file, self.durability()));
+            sealed.map_err(|source| CacheError::writing("keeping a record in", &place, source))?;
+        }
+        self.index(record)
+    }
+
     fn record_at(&self, key: &ActionKey, path: PathBuf) -> Result<Option<ActionRecord>, CacheError> {
         let record = match read_if_there(&path)? {
             Some(bytes) => ActionRecord::decode(&bytes),

@@ -31,7 +31,7 @@ pub struct Entry {
 
 impl Entry {
     /// The entry of a record.
-    pub(super) fn new(signed: &SignedRecord, first: bool, whole: bool, packs: Vec<Digest>) -> Entry {
+    pub(crate) fn new(signed: &SignedRecord, first: bool, whole: bool, packs: Vec<Digest>) -> Entry {
         let (action, recipe) = (signed.record().action, signed.record().recipe);
         // Records are JSON and their headers hex: nothing is lost.
         let signed = String::from_utf8_lossy(&signed.encode()).into_owned();

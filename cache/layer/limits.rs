@@ -3,9 +3,10 @@
 //! it is believed; what is made here is as large as it is.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::store::Store;
-use crate::{Artifact, CacheError, Digest};
+use crate::{Artifact, CacheError, Digest, Tree};
 
 /// Folders may lie so deep in one another. A path of the system has 4,096 bytes.
 const DEEPEST: usize = 250;
@@ -25,13 +26,21 @@ struct Extent {
 
 /// Why nobody should make this artifact appear anywhere, if there is a reason. Its folders are in the cache.
 pub(super) fn unreasonable(store: &Store, artifact: &Artifact) -> Result<Option<String>, CacheError> {
+    unreasonable_in(&|digest| store.tree(digest), artifact)
+}
+
+/// Reads folders, wherever they are.
+type Folders<'a> = &'a dyn Fn(&Digest) -> Result<Arc<Tree>, CacheError>;
+
+/// The same of folders that lie elsewhere.
+pub(crate) fn unreasonable_in(folders: Folders<'_>, artifact: &Artifact) -> Result<Option<String>, CacheError> {
     if artifact.size > LARGEST {
         return Ok(Some(format!("it would have {} bytes", artifact.size)));
     }
     if !artifact.is_tree() {
         return Ok(None);
     }
-    let extent = measure(store, &artifact.digest, 0, &mut BTreeMap::new())?;
+    let extent = measure(folders, &artifact.digest, 0, &mut BTreeMap::new())?;
     Ok(match extent {
         None => Some(format!("its folders lie more than {DEEPEST} deep")),
         Some(Extent { entries, .. }) if entries > MOST => Some(format!("it would have {entries} files and folders")),
@@ -41,7 +50,7 @@ pub(super) fn unreasonable(store: &Store, artifact: &Artifact) -> Result<Option<
 
 /// Each folder is looked at once, however often it is there; `None` where it goes too deep.
 fn measure(
-    store: &Store,
+    folders: Folders<'_>,
     folder: &Digest,
     depth: usize,
     known: &mut BTreeMap<Digest, Extent>,
@@ -52,10 +61,10 @@ fn measure(
     if depth >= DEEPEST {
         return Ok(None);
     }
-    let tree = store.tree(folder)?;
+    let tree = folders(folder)?;
     let mut whole = Extent { entries: tree.entries().len() as u64, height: 1 };
     for (_, artifact) in tree.artifacts().filter(|(_, artifact)| artifact.is_tree()) {
-        let Some(inner) = measure(store, &artifact.digest, depth + 1, known)? else { return Ok(None) };
+        let Some(inner) = measure(folders, &artifact.digest, depth + 1, known)? else { return Ok(None) };
         whole.entries = whole.entries.saturating_add(inner.entries);
         whole.height = whole.height.max(inner.height + 1);
     }

@@ -7,11 +7,11 @@ use crate::{ActionKey, Digest, PublicKey};
 /// The version of the layout is the first part of every name: another layout lives beside this one.
 const VERSION: &str = "plumb-1";
 
-pub(super) fn format() -> Name {
+pub(crate) fn format() -> Name {
     Name::from(format!("{VERSION}/format"))
 }
 
-pub(super) fn blob(digest: &Digest) -> Name {
+pub(crate) fn blob(digest: &Digest) -> Name {
     fanned("cas", digest)
 }
 
@@ -36,7 +36,7 @@ pub(super) fn witness(key: &ActionKey, result: &Digest, signer: &PublicKey) -> N
     witnesses(key).join(format!("{result}.{}", signer.hex()))
 }
 
-pub(super) fn segments() -> Name {
+pub(crate) fn segments() -> Name {
     Name::from(format!("{VERSION}/segments"))
 }
 

@@ -14,7 +14,7 @@ use crate::store::Store;
 use crate::{Artifact, CacheError, Digest, Publication, SignedRecord};
 
 /// The text of a folder of a million files has about 100 MB.
-const LONGEST_FOLDER: u64 = 1 << 30;
+pub(crate) const LONGEST_FOLDER: u64 = 1 << 30;
 
 impl Layer {
     /// Brings a record of the catalogue with everything it stands on; `None` where the layer has lost a part of it.

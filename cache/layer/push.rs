@@ -65,7 +65,7 @@ pub struct Shipped {
 }
 
 /// The blobs that a record stands on.
-type Blobs = Vec<(Digest, u64)>;
+pub(crate) type Blobs = Vec<(Digest, u64)>;
 
 /// The state of a push: which blobs are there by now.
 struct Cargo<'a> {
@@ -349,7 +349,8 @@ fn packs(blobs: &Blobs) -> Vec<&[(Digest, u64)]> {
     packs
 }
 
-fn blobs_of(store: &Store, signed: &SignedRecord) -> Result<Blobs, CacheError> {
+/// Everything that a record stands on.
+pub(crate) fn blobs_of(store: &Store, signed: &SignedRecord) -> Result<Blobs, CacheError> {
     let mut blobs = Vec::new();
     let mut seen = BTreeSet::new();
     let mut waiting: Vec<Artifact> = signed.record().outputs.values().map(|output| output.artifact).collect();

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic in a test's helper is the report")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "helper processes talk to their tests, skips to people")]
 
+mod bundles;
 mod bytes;
 mod collecting;
 mod collecting_layers;
