@@ -7,6 +7,7 @@ mod artifacts;
 mod borrowing;
 mod branches;
 mod buckets;
+mod bundles;
 mod cache_gc;
 mod cache_results;
 mod cache_verify;

@@ -119,19 +119,20 @@ impl Reader {
         }
     }
 
-    /// The whole of a small member, which must be of this name, or of the one that its bytes give it.
-    pub(super) fn text(&mut self, is_named: impl Fn(&str, &[u8]) -> bool, longest: u64) -> Result<Vec<u8>, CacheError> {
+    /// The whole of a small member, which must have such a name, and its name.
+    pub(super) fn text(
+        &mut self,
+        is_named: impl Fn(&str) -> bool,
+        longest: u64,
+    ) -> Result<(String, Vec<u8>), CacheError> {
         let other = "it is no archive of a bundle";
-        let member = self.next()?.ok_or_else(|| self.bad(other.into()))?;
+        let member = self.next()?.filter(|member| is_named(&member.name)).ok_or_else(|| self.bad(other.into()))?;
         if member.size > longest {
             return Err(self.bad(format!("`{}` has {} bytes", member.name, member.size)));
         }
         let mut text = Vec::new();
         self.body(&member, |bytes| text.extend_from_slice(bytes))?;
-        match is_named(&member.name, &text) {
-            true => Ok(text),
-            false => Err(self.bad(other.into())),
-        }
+        Ok((member.name, text))
     }
 
     pub(super) fn bad(&self, why: String) -> CacheError {

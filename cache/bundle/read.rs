@@ -19,14 +19,17 @@ const LONGEST_RESULTS: u64 = 1 << 28;
 
 pub(super) fn read(path: &Path) -> Result<Bundle, CacheError> {
     let mut reader = Reader::open(path)?;
-    let text = reader.text(|name, _| name == RESULTS, LONGEST_RESULTS)?;
+    let (_, text) = reader.text(|name| name == RESULTS, LONGEST_RESULTS)?;
     let results = results(&text).ok_or_else(|| reader.bad("its list of results does not read".into()))?;
     let format = names::format();
-    if reader.text(|name, _| name == format.as_ref(), layer::FORMAT.len() as u64)? != layer::FORMAT {
+    if reader.text(|name| name == format.as_ref(), layer::FORMAT.len() as u64)?.1 != layer::FORMAT {
         return Err(reader.bad("its layout is not one that is known here".into()));
     }
-    let is_segment = |name: &str, text: &[u8]| name == segment_name(text);
-    let text = reader.text(is_segment, LONGEST_SEGMENT)?;
+    let is_segment = |name: &str| name.starts_with(names::segments().as_ref());
+    let (named, text) = reader.text(is_segment, LONGEST_SEGMENT)?;
+    if named != segment_name(&text) {
+        return Err(reader.bad("its list of records has another digest".into()));
+    }
     let records = records(&text).map_err(|why| reader.bad(why))?;
     let blobs = blobs(&mut reader)?;
     let bundle = Bundle { path: path.to_owned(), results, records, blobs };

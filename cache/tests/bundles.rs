@@ -259,7 +259,7 @@ fn a_forged_bundle_is_refused_with_the_reason() {
     ends(renamed(text.replacen("\"whole\":true", "\"whole\":false", 3)), "that it says it was made for");
     ends(with(&|all| all[2].0 = place(&Digest::of(b""))), "it is no archive of a bundle");
     let misnamed = |all: &mut Members| all[2].0 = format!("plumb-1/segments/{}", Digest::of(b"other"));
-    ends(with(&misnamed), "it is no archive of a bundle");
+    ends(with(&misnamed), "its list of records has another digest");
     ends(with(&|all| all[1].1 = b"plumb-layer 2\n".to_vec()), "its layout is not one that is known here");
 }
 

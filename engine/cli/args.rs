@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::allowance::AllowanceArgs;
 use crate::artifact::{self, GetArgs, OpenArgs};
+use crate::bundle::{self, BundleArgs};
 use crate::cache::{self, CacheArgs};
 use crate::choice::Choice;
 use crate::compare::{self, CompareArgs};
@@ -113,6 +114,9 @@ pub enum Command {
     /// Copy an artifact out of the cache
     #[command(after_help = artifact::GET_EXAMPLES)]
     Get(GetArgs),
+    /// Write results with their lineage into one file, check such a file, bring it in
+    #[command(after_help = bundle::NOTES)]
+    Bundle(BundleArgs),
     /// List, check, pin and collect what the cache holds
     #[command(after_help = cache::EXAMPLES)]
     Cache(CacheArgs),

@@ -1,6 +1,6 @@
 //! `plumb cache`: what the cache holds, whether it is whole, what need not be in it, and what others share.
 
-mod bar;
+pub(crate) mod bar;
 mod disown;
 mod gc;
 mod ls;
@@ -8,7 +8,7 @@ mod pin;
 mod pull;
 mod push;
 mod stats;
-mod target;
+pub(crate) mod target;
 mod verify;
 
 use clap::{Args, Subcommand};

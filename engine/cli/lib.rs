@@ -34,6 +34,7 @@
 pub mod allowance;
 pub mod args;
 pub mod artifact;
+pub mod bundle;
 pub mod cache;
 pub mod choice;
 pub mod compare;
@@ -129,6 +130,7 @@ fn dispatch(context: &Context, command: &Command) -> Result<Exit, Trouble> {
         Command::Lock(args) => lock::run(context, args),
         Command::Open(args) => artifact::open(context, args),
         Command::Get(args) => artifact::get(context, args),
+        Command::Bundle(args) => bundle::run(context, args),
         Command::Cache(args) => cache::run(context, args),
         Command::Key(args) => key::run(context, args),
         Command::Setup(args) => setup::run(args, &context.printer).map(|()| Exit::Done).map_err(Into::into),

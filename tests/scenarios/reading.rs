@@ -175,6 +175,7 @@ fn help_teaches_with_examples() {
           open         Print the path of an artifact in the cache
           export       Write a result with its provenance as a Workflow Run RO-Crate
           get          Copy an artifact out of the cache
+          bundle       Write results with their lineage into one file, check such a file, bring it in
           cache        List, check, pin and collect what the cache holds
           key          Your key, and whose results you use
           setup        Fetch libtorch and build the worker that trains; says what and how much first
