@@ -98,6 +98,12 @@ pub enum CacheError {
         /// What it said.
         why: String,
     },
+    /// A layer that is only read was to be written to. Nothing was sent.
+    #[error("the layer `{layer}` can only be read")]
+    LayerReadOnly {
+        /// Its name.
+        layer: String,
+    },
     /// A layer gave something else than it was asked for. Nothing of it was kept.
     #[error("the layer `{layer}` gave wrong bytes as `{object}`: {why}")]
     LayerLied {
@@ -136,6 +142,13 @@ impl CacheError {
                 Some("a folder may hold files, folders, and symlinks that lead to something inside it".into())
             }
             CacheError::Changed { .. } => Some("run again once nothing writes to it".into()),
+            CacheError::Layer { .. } => {
+                Some("type it again once the layer is well: what it has got by now is not sent again".into())
+            }
+            CacheError::LayerLied { .. } => {
+                Some("`plumb cache push --repair` replaces what is wrong in a layer".into())
+            }
+            CacheError::LayerReadOnly { .. } => Some("push to where the server has its files from".into()),
             CacheError::NoHome => Some("say where it is with `--cache DIR` or `PLUMB_CACHE=DIR`".into()),
             _ => None,
         }

@@ -10,34 +10,44 @@
 //! plumb-1/actions/ab/cdef…        the signed record of an action that came first
 //! plumb-1/witnesses/ab/cdef…/RESULT.SIGNER     another result of it, or the same by another signer
 //! plumb-1/segments/DIGEST         the catalogue: the records of one push, or of many (see `segments`)
+//! plumb-1/list                    the names of the segments, for those who cannot list them
+//! plumb-1/uploads/ID              in a folder only: what is not whole yet
 //! ```
 //!
-//! Everything is written once and never changed. Whoever may write into a layer may take away, damage and add; none of
-//! that makes a wrong result: it is found out by digests and signatures, and is a miss.
+//! Everything but `list` is written once and never changed. Whoever may write into a layer may take away, damage and
+//! add; none of that makes a wrong result: it is found out by digests and signatures, and is a miss.
 
+mod asking;
 mod blobs;
 mod catalogue;
+mod folder;
 pub(crate) mod limits;
 pub(crate) mod names;
 mod packs;
 mod parcel;
+mod place;
 mod pull;
 mod push;
 mod records;
 mod runtime;
 mod segments;
+mod uploads;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, Mutex};
 
-use futures_util::StreamExt;
+use futures_util::TryStreamExt;
 use object_store::path::Path as Name;
-use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use object_store::{Error, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use tokio::sync::Semaphore;
 
+use self::asking::{Patience, SENDING, SILENCE, persist, within};
 pub use self::catalogue::{Catalogue, Entry};
 pub use self::parcel::Parcel;
+use self::place::Access;
+pub use self::place::Place;
 pub(crate) use self::pull::LONGEST_FOLDER;
 pub(crate) use self::push::blobs_of;
 pub use self::push::{Pushed, Shipment, Shipped};
@@ -57,8 +67,13 @@ pub struct Layer {
 struct Inner {
     name: String,
     objects: Arc<dyn ObjectStore>,
+    place: Place,
     /// The indexes of packs that were read before.
     indexes: Mutex<BTreeMap<Digest, Arc<Manifest>>>,
+    /// The pack that came last as a whole.
+    whole: Mutex<Option<packs::Whole>>,
+    /// A permit for each part that is in memory, sent or received, of whatever blob.
+    parts: Semaphore,
 }
 
 impl fmt::Debug for Layer {
@@ -70,7 +85,15 @@ impl fmt::Debug for Layer {
 impl Layer {
     /// The layer of this name in this store.
     pub fn new(name: impl Into<String>, objects: Arc<dyn ObjectStore>) -> Layer {
-        Layer { inner: Arc::new(Inner { name: name.into(), objects, indexes: Mutex::default() }) }
+        Layer::at(name, Place::new(objects))
+    }
+
+    /// The layer of this name at this place.
+    pub fn at(name: impl Into<String>, place: Place) -> Layer {
+        let objects = Arc::clone(&place.objects);
+        let parts = Semaphore::new(blobs::AT_ONCE);
+        let (indexes, whole) = (Mutex::default(), Mutex::default());
+        Layer { inner: Arc::new(Inner { name: name.into(), objects, place, indexes, whole, parts }) }
     }
 
     /// Its name.
@@ -93,15 +116,20 @@ impl Layer {
         &self,
         work: impl Future<Output = Result<T, CacheError>> + Send + 'static,
     ) -> Result<T, CacheError> {
-        runtime::wait(work).unwrap_or_else(|why| Err(self.inner.failed("working on it", &why)))
+        runtime::wait(work).unwrap_or_else(|why| Err(self.inner.trouble("working on it", why)))
     }
 }
 
 impl Inner {
-    /// Puts an object where there is none; `false` where there is one.
+    /// Puts an object where there is none; `false` where there is one. Of a put that was cut nobody knows whether it
+    /// went through: tried again, it then finds what it has put itself.
     async fn create(&self, name: &Name, bytes: Vec<u8>) -> Result<bool, CacheError> {
-        let options = PutOptions::from(PutMode::Create);
-        match self.objects.put_opts(name, PutPayload::from(bytes), options).await {
+        self.check_writable()?;
+        let payload = PutPayload::from(bytes);
+        let put = persist(Patience::Writer, SENDING, || {
+            self.objects.put_opts(name, payload.clone(), PutOptions::from(PutMode::Create))
+        });
+        match put.await {
             Ok(_) => Ok(true),
             Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => Ok(false),
             Err(error) => Err(self.failed("writing to it", &error)),
@@ -110,43 +138,90 @@ impl Inner {
 
     /// Puts an object in the place of whatever is there: for what its name says all about.
     async fn put(&self, name: &Name, bytes: Vec<u8>) -> Result<(), CacheError> {
-        let put = self.objects.put(name, PutPayload::from(bytes)).await;
-        put.map(|_| ()).map_err(|error| self.failed("writing to it", &error))
+        self.check_writable()?;
+        let payload = PutPayload::from(bytes);
+        let put = persist(Patience::Writer, SENDING, || self.objects.put(name, payload.clone()));
+        put.await.map(|_| ()).map_err(|error| self.failed("writing to it", &error))
     }
 
     /// A whole small object; `None` where there is none. One that is longer is refused before it is read.
     async fn get(&self, name: &Name, longest: u64) -> Result<Option<Vec<u8>>, CacheError> {
-        let failed = |error: Error| self.failed("reading from it", &error);
-        let found = match self.objects.get(name).await {
-            Err(Error::NotFound { .. }) => return Ok(None),
-            found => found.map_err(failed)?,
-        };
-        if found.meta.size > longest {
-            return Err(self.lied(name, format!("it has {} bytes", found.meta.size)));
+        let got = persist(Patience::Reader, asking::NEVER, || self.get_once(name, longest)).await;
+        match got {
+            Ok(Ok(bytes)) => Ok(Some(bytes)),
+            Ok(Err(why)) => Err(self.lied(name, why)),
+            Err(Error::NotFound { .. }) => self.missing(),
+            Err(error) => Err(self.failed("reading from it", &error)),
         }
-        let mut bytes = Vec::new();
-        let mut stream = found.into_stream();
-        while let Some(chunk) = stream.next().await {
-            bytes.extend_from_slice(&chunk.map_err(failed)?);
+    }
+
+    /// Its bytes, or why they are refused.
+    async fn get_once(&self, name: &Name, longest: u64) -> object_store::Result<Result<Vec<u8>, String>> {
+        let found = within(SILENCE, self.objects.get(name)).await?;
+        if found.meta.size > longest {
+            return Ok(Err(format!("it has {} bytes", found.meta.size)));
+        }
+        let (mut bytes, mut stream) = (Vec::new(), found.into_stream());
+        while let Some(chunk) = within(SILENCE, stream.try_next()).await? {
+            bytes.extend_from_slice(&chunk);
             if bytes.len() as u64 > longest {
-                return Err(self.lied(name, "it is longer than it was said to be".into()));
+                return Ok(Err("it is longer than it was said to be".into()));
             }
         }
-        Ok(Some(bytes))
+        Ok(Ok(bytes))
     }
 
     /// The length of an object; `None` where there is none.
     async fn length(&self, name: &Name) -> Result<Option<u64>, CacheError> {
-        match self.objects.head(name).await {
+        match persist(Patience::Reader, SILENCE, || self.objects.head(name)).await {
             Ok(found) => Ok(Some(found.size)),
-            Err(Error::NotFound { .. }) => Ok(None),
+            Err(Error::NotFound { .. }) => self.missing(),
             Err(error) => Err(self.failed("looking into it", &error)),
         }
     }
 
-    fn failed(&self, doing: &'static str, why: &dyn fmt::Display) -> CacheError {
-        // What a server says goes over many lines.
-        let why = why.to_string().lines().next().unwrap_or_default().to_owned();
+    /// The objects under a name.
+    async fn list(&self, folder: &Name) -> Result<Vec<ObjectMeta>, CacheError> {
+        let listed = persist(Patience::Reader, asking::NEVER, || async {
+            let (mut objects, mut listed) = (Vec::new(), self.objects.list(Some(folder)));
+            while let Some(found) = within(SILENCE, listed.try_next()).await? {
+                objects.push(found);
+            }
+            Ok(objects)
+        });
+        let objects = listed.await.map_err(|error| self.failed("listing it", &error))?;
+        if objects.is_empty() {
+            self.missing::<()>()?;
+        }
+        Ok(objects)
+    }
+
+    /// Nothing is there; or is the whole place gone?
+    fn missing<T>(&self) -> Result<Option<T>, CacheError> {
+        self.place
+            .root
+            .as_ref()
+            .and_then(|root| root.trouble())
+            .map_or(Ok(None), |why| Err(self.trouble("reading from it", why)))
+    }
+
+    fn check_writable(&self) -> Result<(), CacheError> {
+        if self.place.access == Access::ReadOnly {
+            return Err(CacheError::LayerReadOnly { layer: self.name.clone() });
+        }
+        self.place
+            .root
+            .as_ref()
+            .and_then(|root| root.trouble())
+            .map_or(Ok(()), |why| Err(self.trouble("writing to it", why)))
+    }
+
+    fn failed(&self, doing: &'static str, error: &Error) -> CacheError {
+        tracing::debug!("the layer `{}` failed ({doing}): {error}", self.name);
+        self.trouble(doing, asking::told(error, self.place.advice))
+    }
+
+    fn trouble(&self, doing: &'static str, why: String) -> CacheError {
         CacheError::Layer { layer: self.name.clone(), doing, why }
     }
 

@@ -15,6 +15,7 @@
 //! v1/views/                trees checked out for people       v1/scratch/ what is being written or run
 //! v1/quarantine/           what was found damaged             v1/index/   unchanged sources, downloads, lineages
 //! v1/partial/              downloads that were cut           v1/layers/  catalogues of layers
+//! v1/uploads/              uploads that were cut
 //! v1/signed/ab/cdef…/      records that came from others, as they signed them
 //! v1/confirmed/ab/cdef…    what was made here after it had come from others
 //! ```
@@ -142,6 +143,11 @@ impl Layout {
 
     pub(crate) fn partial(&self, name: &Digest) -> PathBuf {
         self.base.join("partial").join(name.to_string())
+    }
+
+    /// Where an upload to a layer is noted while it goes on.
+    pub(crate) fn upload(&self, name: &Digest) -> PathBuf {
+        self.base.join("uploads").join(name.to_string())
     }
 
     /// Where the record of an action lies as somebody else has signed it.

@@ -83,7 +83,7 @@ pub use fetched::Fetched;
 pub use figures::{Figures, Share};
 pub use gate::Hold;
 pub use keys::{KeyError, PublicKey, SecretKey};
-pub use layer::{Catalogue, Entry as CatalogueEntry, Layer, Parcel, Published, Pushed, Shipment, Shipped};
+pub use layer::{Catalogue, Entry as CatalogueEntry, Layer, Parcel, Place, Published, Pushed, Shipment, Shipped};
 pub use lineage::{Lineage, LineageIndex};
 pub use materialise::{Materialise, Method};
 pub use pack::Packed;

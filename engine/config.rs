@@ -8,7 +8,7 @@
 //! [keys]
 //! alice = "ed25519:9f…"        # `plumb key trust alice ed25519:9f…` writes this line
 //! [layer.lab]
-//! url = "s3://bucket/folder"   # or a folder: `/nfs/lab`
+//! url = "s3://bucket/folder"   # or `gs://…`, `az://…`, `https://…` to read, or a folder: `/nfs/lab`
 //! ```
 //!
 //! A project comes from anywhere: its file may narrow `trust` and name layers to read. Keys in it would let whoever wrote

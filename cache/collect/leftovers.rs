@@ -36,6 +36,8 @@ pub enum LeftoverKind {
     Note,
     /// A download that was cut long ago.
     Download,
+    /// The note of an upload that was cut long ago.
+    Upload,
     /// The record of a result that was collected long ago, or made again.
     Past,
     /// A part of a layer's catalogue that nobody has read for long; it is asked for again when it is needed.
@@ -110,7 +112,12 @@ impl Store {
             let unasked = !ancestors.contains(&past.action) && is_forgotten(&past.path, forgotten)?;
             found.extend((again || unasked).then(|| (LeftoverKind::Past, past.path.clone())));
         }
-        for (name, kind) in [("partial", LeftoverKind::Download), ("layers", LeftoverKind::Catalogue)] {
+        let aging = [
+            ("partial", LeftoverKind::Download),
+            ("uploads", LeftoverKind::Upload),
+            ("layers", LeftoverKind::Catalogue),
+        ];
+        for (name, kind) in aging {
             for path in folder(name)? {
                 found.extend(is_forgotten(&path, forgotten)?.then_some((kind, path)));
             }

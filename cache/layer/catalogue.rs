@@ -160,7 +160,7 @@ impl Layer {
     /// Adds the entries of one push to what was there.
     pub(super) fn list(&self, store: &Store, entries: &[Entry], catalogue: Catalogue) -> Result<(), CacheError> {
         let lines = entries.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>();
-        let lines = lines.map_err(|why| self.inner.failed("writing to it", &why))?;
+        let lines = lines.map_err(|why| self.inner.trouble("writing to it", why.to_string()))?;
         self.add_segment(store, &lines, catalogue.segments)
     }
 }

@@ -40,6 +40,16 @@ pub(crate) fn segments() -> Name {
     Name::from(format!("{VERSION}/segments"))
 }
 
+/// The names of all segments, for those who cannot list them.
+pub(super) fn list() -> Name {
+    Name::from(format!("{VERSION}/list"))
+}
+
+/// What is being sent into a folder.
+pub(super) fn uploads() -> Name {
+    Name::from(format!("{VERSION}/uploads"))
+}
+
 fn fanned(folder: &str, digest: &Digest) -> Name {
     let hex = digest.to_string();
     Name::from(format!("{VERSION}/{folder}/{}/{}", &hex[..2], &hex[2..]))

@@ -11,8 +11,23 @@ use crate::{CacheError, Digest};
 /// Blobs up to this length travel in packs.
 pub(crate) const SMALL: u64 = 256 << 10;
 
+/// A longer pack is read piece by piece.
+pub(super) const LONGEST: u64 = 64 << 20;
+
+/// Whoever wants more blobs of a pack than this wants most of them: it is read as a whole.
+const MANY: usize = 4;
+
 /// A longer index is none: a pack of a million blobs has one of 70 MB.
 const LONGEST_INDEX: u64 = 128 << 20;
+
+/// The pack that is asked for just now.
+pub(super) struct Whole {
+    pack: Digest,
+    /// How many of its blobs were asked for.
+    asked: usize,
+    /// All of it, once many were.
+    bytes: Option<Arc<Vec<u8>>>,
+}
 
 impl Layer {
     /// Sends blobs of this store together, the index last; the name of the pack.
@@ -68,7 +83,7 @@ impl Layer {
             let mut at = 0;
             for piece in &index.pieces {
                 if piece.digest == digest {
-                    return inner.piece(&pack, at, piece).await;
+                    return inner.piece(&pack, at, piece, index.size).await;
                 }
                 at += piece.length;
             }
@@ -91,15 +106,19 @@ impl Inner {
         Ok(Some(index))
     }
 
-    async fn piece(&self, pack: &Digest, at: u64, piece: &Piece) -> Result<Option<Vec<u8>>, CacheError> {
+    async fn piece(&self, pack: &Digest, at: u64, piece: &Piece, size: u64) -> Result<Option<Vec<u8>>, CacheError> {
         let name = names::pack(pack);
         if piece.length > SMALL {
             return Err(self.lied(&name, format!("its index tells of a blob of {} bytes", piece.length)));
         }
+        let range = at..at + piece.length;
         // A range of no bytes cannot be asked for.
         let bytes = match piece.length {
             0 => Some(Vec::new()),
-            length => self.part(&name, at..at + length).await?,
+            _ => match self.whole_pack(pack, size).await? {
+                Some(whole) => whole.get(range.start as usize..range.end as usize).map(<[u8]>::to_vec),
+                None => self.part(&name, range).await?,
+            },
         };
         match bytes {
             Some(bytes) if Digest::of(&bytes) != piece.digest => {
@@ -107,5 +126,29 @@ impl Inner {
             }
             bytes => Ok(bytes),
         }
+    }
+
+    /// All of a pack of which many blobs are wanted: a request for each would cost more.
+    async fn whole_pack(&self, pack: &Digest, size: u64) -> Result<Option<Arc<Vec<u8>>>, CacheError> {
+        if size > LONGEST {
+            return Ok(None);
+        }
+        {
+            let mut last = lock(&self.whole);
+            let last = match &mut *last {
+                Some(last) if last.pack == *pack => last,
+                other => other.insert(Whole { pack: *pack, asked: 0, bytes: None }),
+            };
+            last.asked += 1;
+            if last.bytes.is_some() || last.asked <= MANY {
+                return Ok(last.bytes.clone());
+            }
+        }
+        let name = names::pack(pack);
+        // A single object, so that it comes in parts, several at once, and is tried again where it is cut.
+        let Some(bytes) = self.object(&name, size).await? else { return Ok(None) };
+        let bytes = Arc::new(bytes);
+        *lock(&self.whole) = Some(Whole { pack: *pack, asked: MANY, bytes: Some(Arc::clone(&bytes)) });
+        Ok(Some(bytes))
     }
 }

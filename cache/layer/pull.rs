@@ -3,15 +3,25 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::catalogue::Entry;
 use super::packs::SMALL;
 use super::{Layer, limits, names};
 use crate::blobs::{Temp, settle};
-use crate::files::Durability;
+use crate::files::{self, Durability};
+use crate::lock::FileLock;
 use crate::store::Store;
 use crate::{Artifact, CacheError, Digest, Publication, SignedRecord};
+
+/// Where a blob lies that is on its way: what came before the line was cut is there still, from whichever layer.
+struct Partial {
+    path: PathBuf,
+    /// `None` where another process, or another step, is after the same blob: then this one gets all of it for itself.
+    _lock: Option<FileLock>,
+    _temp: Option<Temp>,
+}
 
 /// The text of a folder of a million files has about 100 MB.
 pub(crate) const LONGEST_FOLDER: u64 = 1 << 30;
@@ -117,13 +127,14 @@ impl Layer {
                 None => return Ok(false),
             },
         };
-        let temp = Temp::new(store)?;
-        if !self.fetch_blob(digest, size, &temp.path)? {
+        let partial = Partial::of(store, digest)?;
+        if !self.fetch_rest(digest, size, &partial.path)? {
             return Ok(false);
         }
-        let settled = File::open(&temp.path).and_then(|file| settle(&file, store.durability()));
-        settled.map_err(|source| CacheError::writing("storing", &temp.path, source))?;
-        store.place(&temp.path, digest, size)?;
+        let settled = File::open(&partial.path).and_then(|file| settle(&file, store.durability()));
+        settled.map_err(|source| CacheError::writing("storing", &partial.path, source))?;
+        store.place(&partial.path, digest, size)?;
+        partial.done()?;
         progress(size);
         Ok(true)
     }
@@ -131,5 +142,25 @@ impl Layer {
     fn length_of(&self, digest: &Digest) -> Result<Option<u64>, CacheError> {
         let (inner, name) = (Arc::clone(&self.inner), names::blob(digest));
         self.wait(async move { inner.length(&name).await })
+    }
+}
+
+impl Partial {
+    fn of(store: &Store, digest: &Digest) -> Result<Partial, CacheError> {
+        let path = store.partial(&format!("blob {digest}"))?;
+        let failed = |source| CacheError::writing("receiving into", &path, source);
+        let lock = FileLock::try_take(&path.with_extension("lock"), "").map_err(failed)?;
+        let (path, temp) = match &lock {
+            Some(_) => (path, None),
+            None => Temp::new(store).map(|temp| (temp.path.clone(), Some(temp)))?,
+        };
+        let made = File::options().write(true).create(true).truncate(false).open(&path);
+        made.map_err(|source| CacheError::writing("receiving into", &path, source))?;
+        Ok(Partial { path, _lock: lock, _temp: temp })
+    }
+
+    /// The blob has its place.
+    fn done(&self) -> Result<(), CacheError> {
+        files::remove_file(&self.path).map(drop)
     }
 }

@@ -111,6 +111,7 @@ impl Layer {
     /// Pushes what a parcel holds.
     pub fn ship(&self, store: &Store, shipment: Shipment<'_>) -> Result<Shipped, CacheError> {
         let unconditional = !self.prepare()?;
+        self.abandon_old_uploads(store)?;
         let catalogue = self.catalogue(store)?;
         let pushed = Pushed { unconditional, ..Pushed::default() };
         let (places, large) = (self.packed_blobs(&catalogue, shipment)?, BTreeSet::new());

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path as Name;
 
+use super::place::Access;
 use super::{Inner, Layer, names};
 use crate::signed::LONGEST;
 use crate::{ActionKey, CacheError, SignedRecord};
@@ -48,7 +49,8 @@ impl Layer {
         })
     }
 
-    /// Everything that is said of an action and proves itself, the first record first. Whom to believe is another
+    /// Everything that is said of an action and proves itself, the first record first; of a layer that lists nothing,
+    /// only that. Whom to believe is another
     /// question.
     pub fn records(&self, action: &ActionKey) -> Result<Vec<SignedRecord>, CacheError> {
         let (inner, action) = (Arc::clone(&self.inner), *action);
@@ -78,12 +80,11 @@ impl Inner {
 
     async fn records(&self, action: &ActionKey) -> Result<Vec<SignedRecord>, CacheError> {
         let mut records: Vec<SignedRecord> = self.record(&names::action(action), action).await?.into_iter().collect();
-        let listed = self.objects.list(Some(&names::witnesses(action))).try_collect::<Vec<_>>().await;
-        let mut names: Vec<Name> = listed
-            .map_err(|error| self.failed("listing it", &error))?
-            .into_iter()
-            .map(|found| found.location)
-            .collect();
+        if self.place.access == Access::ReadOnly {
+            return Ok(records);
+        }
+        let listed = self.list(&names::witnesses(action)).await?;
+        let mut names: Vec<Name> = listed.into_iter().map(|found| found.location).collect();
         names.sort();
         for name in names.iter().take(MOST_WITNESSES) {
             records.extend(self.record(name, action).await?);

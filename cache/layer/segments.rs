@@ -4,12 +4,16 @@
 //! ```text
 //! plumb-1/segments/DIGEST           lines: the records of one push
 //! plumb-1/segments/DIGEST.merged    `plumb-merged 1 N`, N lines with the digests of segments, and all lines of those
+//! plumb-1/list                      lines: the names of those that nothing stands for, and their lengths
 //! v1/layers/DIGEST                  either, once it was read
 //! ```
 //!
 //! Nothing is taken away, so a reader never misses what it was just told of; it skips what a merged one stands for. One
 //! that lies about that hides records from those who believe it, who then make them again: a miss, as if somebody had
 //! deleted the segments, until the records are listed anew, in another segment.
+//!
+//! A web server lists nothing: who reads from one asks for `list`, which each push writes anew. A stale one or one that
+//! lies is a miss, too.
 //!
 //! The bound: eight segments of like length (of one power of eight) become one, up to 16 MiB. So a first reader asks for
 //! the list (a request for each thousand pushes), for at most seven segments of each power of eight, that is
@@ -20,6 +24,7 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
+use super::place::Access;
 use super::{Inner, Layer, names};
 use crate::files::{Durability, touch};
 use crate::records::read_if_there;
@@ -28,6 +33,9 @@ use crate::{CacheError, Digest};
 
 /// A longer segment is refused: a push of a hundred thousand records has some hundred MB.
 const LONGEST: u64 = 1 << 30;
+
+/// A longer list is refused: some hundred thousand names.
+const LONGEST_LIST: u64 = 16 << 20;
 
 /// Longer ones are left as they are.
 const MERGED: u64 = 16 << 20;
@@ -98,15 +106,23 @@ impl Layer {
         mut known: Vec<Segment>,
     ) -> Result<(), CacheError> {
         known.push(self.write_segment(store, lines.join("\n"), false)?);
-        if let Err(error) = self.merge(store, known) {
+        if let Err(error) = self.merge(store, &mut known) {
             // What the push was about is there; the next one puts them together.
             tracing::debug!("segments were not put together: {error}");
         }
-        Ok(())
+        self.tell(&known)
     }
 
-    fn merge(&self, store: &Store, mut known: Vec<Segment>) -> Result<(), CacheError> {
-        while let Some(alike) = many_alike(&known) {
+    /// Tells those who cannot list which segments there are. Of two pushes at once the later may leave out the earlier's;
+    /// the next one adds it.
+    fn tell(&self, known: &[Segment]) -> Result<(), CacheError> {
+        let line = |segment: &Segment| format!("{} {}\n", segment.name().filename().unwrap_or_default(), segment.size);
+        let (inner, lines) = (Arc::clone(&self.inner), known.iter().map(line).collect::<String>());
+        self.wait(async move { inner.put(&names::list(), lines.into_bytes()).await })
+    }
+
+    fn merge(&self, store: &Store, known: &mut Vec<Segment>) -> Result<(), CacheError> {
+        while let Some(alike) = many_alike(known) {
             let (mut covered, mut lines) = (BTreeSet::new(), BTreeSet::new());
             for segment in &alike {
                 let (inner, held, asked) = (Arc::clone(&self.inner), store.clone(), *segment);
@@ -156,10 +172,12 @@ fn keep(store: &Store, segment: &Segment, text: &[u8]) -> Result<(), CacheError>
 impl Inner {
     /// In the order of their names, so that everybody sees the same.
     async fn segments(&self, store: &Store) -> Result<Segments, CacheError> {
-        let listed = self.objects.list(Some(&names::segments())).try_collect::<Vec<_>>().await;
-        let listed = listed.map_err(|error| self.failed("listing it", &error))?;
-        let named = listed.iter().filter_map(|found| Segment::named(found.location.filename()?, found.size));
-        let (mut merged, mut single): (Vec<Segment>, Vec<Segment>) = named.partition(|segment| segment.merged);
+        let named = match self.place.access {
+            Access::Full => self.listed_segments().await?,
+            Access::ReadOnly => self.told_segments().await?,
+        };
+        let (mut merged, mut single): (Vec<Segment>, Vec<Segment>) =
+            named.into_iter().partition(|segment| segment.merged);
         // What stands for another is longer than it: the longest first.
         merged.sort_by_key(|segment| std::cmp::Reverse(segment.size));
         let (mut covered, mut read) = (BTreeSet::new(), Vec::new());
@@ -182,6 +200,21 @@ impl Inner {
         read.extend(rest.into_iter().flatten());
         read.sort_by_key(|(segment, _)| segment.digest);
         Ok(read)
+    }
+
+    async fn listed_segments(&self) -> Result<BTreeSet<Segment>, CacheError> {
+        let listed = self.list(&names::segments()).await?;
+        Ok(listed.iter().filter_map(|found| Segment::named(found.location.filename()?, found.size)).collect())
+    }
+
+    /// As `list` has them. One that it leaves out, or that is not there, is a miss.
+    async fn told_segments(&self) -> Result<BTreeSet<Segment>, CacheError> {
+        let Some(text) = self.get(&names::list(), LONGEST_LIST).await? else {
+            let why = "there is no layer at its address, or nobody has pushed to it yet".to_owned();
+            return Err(self.trouble("reading its list", why));
+        };
+        let named = |line: &str| line.split_once(' ').and_then(|(name, size)| Segment::named(name, size.parse().ok()?));
+        Ok(String::from_utf8_lossy(&text).lines().filter_map(named).collect())
     }
 
     /// From the cache, where it was read before. Another text than that of the name is none.

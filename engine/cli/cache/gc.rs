@@ -154,6 +154,7 @@ fn name(kind: LeftoverKind) -> &'static str {
         LeftoverKind::View => "checkouts",
         LeftoverKind::Note => "notes about blobs that are gone",
         LeftoverKind::Download => "cut downloads",
+        LeftoverKind::Upload => "cut uploads",
         LeftoverKind::Past => "records of what went long ago",
         LeftoverKind::Catalogue => "catalogues of layers",
         LeftoverKind::Signature => "signatures of what is forgotten",

@@ -62,7 +62,7 @@ pub fn run(context: &Context, args: &PushArgs) -> Result<Exit, Trouble> {
     let key = SecretKey::read(&home.secret_key()).map_err(of_key)?;
     let key = key.ok_or_else(|| Trouble::usage("there is no key to sign with", "make one with `plumb key new`"))?;
     let store = context.store()?;
-    let layer = layers::open(name, url).map_err(Diagnostics::from)?;
+    let layer = layers::open_to_write(name, url).map_err(Diagnostics::from)?;
     let records = args.targets.resolve(context, &store)?.into_iter().map(|target| target.record).collect();
     let parcel = Parcel::of(&store, records, &key, &|_, _| false)?;
     let bar = Bar::new(context, "pushing");
