@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::line::Line;
 use super::python;
 use super::web::{Answer, Request, Server};
 
@@ -37,6 +38,11 @@ impl S3 {
     /// Its address.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// A way to this S3 on which things go wrong.
+    pub fn line(&self) -> Line {
+        Line::to(self.url.trim_start_matches("http://"))
     }
 
     /// Puts an object.
@@ -74,11 +80,16 @@ impl S3 {
         })
     }
 
-    fn ask(&self, method: &str, path: &str, body: &[u8]) {
-        self.ask_with(method, path, "", body);
+    /// What it answers to a question that changes nothing.
+    pub fn look(&self, path: &str) -> String {
+        self.ask("GET", path, &[])
     }
 
-    fn ask_with(&self, method: &str, path: &str, headers: &str, body: &[u8]) {
+    fn ask(&self, method: &str, path: &str, body: &[u8]) -> String {
+        self.ask_with(method, path, "", body)
+    }
+
+    fn ask_with(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> String {
         let host = self.url.trim_start_matches("http://");
         let mut stream = TcpStream::connect(host).unwrap();
         let head = format!(
@@ -91,6 +102,7 @@ impl S3 {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         assert!(answer.starts_with("HTTP/1.1 200"), "{method} {path}: {answer}");
+        answer
     }
 }
 
