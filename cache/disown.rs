@@ -3,9 +3,14 @@
 //! is free, and the mark is lifted once the action has been run again and made the same bytes.
 //!
 //! `disowned/ACTION` is the line `plumb-disowned 1`, then a line `RESULT REASON` for each disowned result; who did it
-//! and when follow the reason after tabs, where that is known.
+//! and when follow the reason after tabs, where that is known. A line `own RESULT` says that a result is used although
+//! others have disowned it.
+//!
+//! Beside the marks of this cache those count that people who are trusted have shared (`marks`), and every result that
+//! is here by the word of a distrusted key alone is marked as well. Nobody else's word makes a result unusable.
 
-use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -16,6 +21,7 @@ use crate::store::{Store, lock};
 use crate::{ActionKey, ActionRecord, CacheError, Digest, FileStamp, Realisation, RecipeKey};
 
 const HEADER: &str = "plumb-disowned 1\n";
+const OWN: &str = "own ";
 
 /// A result that somebody has disowned.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,11 +54,24 @@ impl From<&str> for Mark {
 /// The marks as they were when the folder was last read, and what they mean for records that were looked at.
 #[derive(Debug, Default)]
 pub(crate) struct Marks {
-    /// The folder's stamp; `None` where there was no folder, or it was too young to be told from a later state.
-    stamp: Option<FileStamp>,
+    /// The stamps of both folders; `None` where one was too young to be told from a later state.
+    stamp: Option<Stamps>,
     all: BTreeMap<(ActionKey, Digest), Mark>,
+    /// Those of `all` that are there for their signer alone: the same by the word of another is free.
+    by_signer: BTreeSet<(ActionKey, Digest)>,
     /// The disowned result that a record stands on, or that it stands on none.
     known: Mutex<BTreeMap<Place, Option<Disowned>>>,
+}
+
+/// Of the folders of marks and of shared marks; `None` where there is none.
+type Stamps = [Option<FileStamp>; 2];
+
+/// What one file says.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Page {
+    marks: BTreeMap<Digest, Mark>,
+    /// Results that are used whatever others say.
+    owned: BTreeSet<Digest>,
 }
 
 /// A result as one recipe sees it: its ancestry depends on the recipe.
@@ -63,18 +82,34 @@ impl Store {
     pub fn disown(&self, key: &ActionKey, mark: impl Into<Mark>) -> Result<Option<Disowned>, CacheError> {
         self.must_write("disowning a result")?;
         let Some(record) = self.record(key)? else { return Ok(None) };
-        let mut marks = self.marks_of(key)?;
+        let mut page = self.page_of(key)?;
         let result = record.result_digest();
         let mark = mark.into().on_one_line();
-        marks.insert(result, mark.clone());
-        self.write_marks(key, &marks)?;
+        page.owned.remove(&result);
+        page.marks.insert(result, mark.clone());
+        self.write_page(key, &page)?;
         Ok(Some(Disowned { action: *key, result, mark }))
     }
 
-    /// Takes back every mark on the results of an action; says whether there was one.
+    /// Takes back every mark on the results of an action, and what others say of them counts no more here; says whether
+    /// there was one.
     pub fn own(&self, key: &ActionKey) -> Result<bool, CacheError> {
         self.must_write("owning a result")?;
-        files::remove_file(&self.inner.layout.disowned(key))
+        let (mut page, marks) = (self.page_of(key)?, self.marks()?);
+        let of_it = marks.all.keys().filter(|(action, _)| action == key).map(|(_, result)| *result);
+        let others: Vec<Digest> = of_it.filter(|result| !page.marks.contains_key(result)).collect();
+        let any = !page.marks.is_empty() || !others.is_empty();
+        page.marks.clear();
+        page.owned.extend(others);
+        self.write_page(key, &page)?;
+        // What others say of a result that had a mark of its own shows only now.
+        let hidden: Vec<Digest> =
+            self.imposed_on(key)?.into_iter().filter(|result| !page.owned.contains(result)).collect();
+        if !hidden.is_empty() {
+            page.owned.extend(hidden);
+            self.write_page(key, &page)?;
+        }
+        Ok(any)
     }
 
     /// Whether any result is disowned: if none is, no ancestry has to be looked at.
@@ -122,14 +157,30 @@ impl Store {
         Ok(self.marks()?.bear(record))
     }
 
+    /// The same, of marks that somebody has put on the result itself: not for who signed it.
+    pub(crate) fn is_disowned_by_people(&self, record: &ActionRecord) -> Result<bool, CacheError> {
+        let marks = self.marks()?;
+        Ok(marks.bear(record) && !marks.by_signer.contains(&(record.action, record.result_digest())))
+    }
+
     /// The action has made this result once more: it may be used.
     pub(crate) fn lift_mark(&self, record: &ActionRecord) -> Result<(), CacheError> {
-        let mut marks = self.marks_of(&record.action)?;
-        match marks.remove(&record.result_digest()) {
-            Some(_) if marks.is_empty() => self.own(&record.action).map(|_| ()),
-            Some(_) => self.write_marks(&record.action, &marks),
-            None => Ok(()),
+        if !self.bears_a_mark(record)? {
+            return Ok(());
         }
+        let (mut page, result) = (self.page_of(&record.action)?, record.result_digest());
+        page.marks.remove(&result);
+        if self.imposed_on(&record.action)?.contains(&result) {
+            page.owned.insert(result);
+        }
+        self.write_page(&record.action, &page)
+    }
+
+    /// The results of an action that others have disowned, whatever is said here.
+    fn imposed_on(&self, key: &ActionKey) -> Result<BTreeSet<Digest>, CacheError> {
+        let imposed = self.imposed_marks()?;
+        let all = imposed.by_people.into_keys().chain(imposed.by_signer.into_keys());
+        Ok(all.filter(|(action, _)| action == key).map(|(_, result)| result).collect())
     }
 
     /// Walks up the ancestry once for every record; a walk that meets no mark clears all it has seen.
@@ -180,31 +231,53 @@ impl Store {
         *lock(&self.inner.disowned) = Arc::default();
     }
 
-    /// One `stat` while the folder does not change.
+    /// Two `stat` while the folders do not change.
     pub(crate) fn marks(&self) -> Result<Arc<Marks>, CacheError> {
-        let folder = self.inner.layout.folder("disowned");
-        let stamp = fs::metadata(&folder).ok().map(|metadata| FileStamp::of(&metadata));
+        let folders = ["disowned", "marks"].map(|name| self.inner.layout.folder(name));
+        let stamps = folders.each_ref().map(|path| fs::metadata(path).ok().map(|metadata| FileStamp::of(&metadata)));
         let mut held = lock(&self.inner.disowned);
-        let Some(stamp) = stamp else { return Ok(Arc::default()) };
-        if held.stamp != Some(stamp) {
-            // Stamped before it is read: a mark that comes meanwhile makes the folder another one.
-            let stamp = (!stamp.is_young()).then_some(stamp);
-            let all = read_folder(&folder)?;
-            if stamp.is_some() || held.all != all {
-                *held = Arc::new(Marks { stamp, all, known: Mutex::default() });
+        if held.stamp != Some(stamps) {
+            // Stamped before they are read: a mark that comes meanwhile makes the folder another one.
+            let young = stamps.iter().flatten().any(FileStamp::is_young);
+            let read = self.read_marks(&folders[0])?;
+            if !young || held.all != read.all || held.by_signer != read.by_signer {
+                *held = Arc::new(Marks { stamp: (!young).then_some(stamps), ..read });
             }
         }
         Ok(Arc::clone(&held))
     }
 
-    fn marks_of(&self, key: &ActionKey) -> Result<BTreeMap<Digest, Mark>, CacheError> {
+    fn read_marks(&self, folder: &Path) -> Result<Marks, CacheError> {
+        let pages = read_folder(folder)?;
+        let owned = |place: &(ActionKey, Digest)| pages.get(&place.0).is_some_and(|page| page.owned.contains(&place.1));
+        let own = pages
+            .iter()
+            .flat_map(|(action, page)| page.marks.iter().map(|(result, mark)| ((*action, *result), mark.clone())));
+        let imposed = self.imposed_marks()?;
+        let mut all: BTreeMap<_, _> = imposed.by_people.into_iter().filter(|(place, _)| !owned(place)).collect();
+        all.extend(own);
+        let mut by_signer = BTreeSet::new();
+        for (place, mark) in imposed.by_signer.into_iter().filter(|(place, _)| !owned(place)) {
+            if let Entry::Vacant(free) = all.entry(place) {
+                free.insert(mark);
+                by_signer.insert(place);
+            }
+        }
+        Ok(Marks { all, by_signer, ..Marks::default() })
+    }
+
+    fn page_of(&self, key: &ActionKey) -> Result<Page, CacheError> {
         Ok(read_if_there(&self.inner.layout.disowned(key))?.map(|bytes| parse(&bytes)).unwrap_or_default())
     }
 
-    fn write_marks(&self, key: &ActionKey, marks: &BTreeMap<Digest, Mark>) -> Result<(), CacheError> {
-        let lines: String = marks.iter().map(|(result, mark)| format!("{result} {}\n", mark.line())).collect();
-        let text = format!("{HEADER}{lines}");
-        self.replace(&self.inner.layout.disowned(key), text.as_bytes(), Durability::Disk, "disowning a result in")
+    fn write_page(&self, key: &ActionKey, page: &Page) -> Result<(), CacheError> {
+        let place = self.inner.layout.disowned(key);
+        if *page == Page::default() {
+            return files::remove_file(&place).map(|_| ());
+        }
+        let marks: String = page.marks.iter().map(|(result, mark)| format!("{result} {}\n", mark.line())).collect();
+        let owned: String = page.owned.iter().map(|result| format!("{OWN}{result}\n")).collect();
+        self.replace(&place, format!("{HEADER}{marks}{owned}").as_bytes(), Durability::Disk, "disowning a result in")
     }
 }
 
@@ -238,23 +311,27 @@ impl Mark {
     }
 }
 
-fn read_folder(folder: &Path) -> Result<BTreeMap<(ActionKey, Digest), Mark>, CacheError> {
+fn read_folder(folder: &Path) -> Result<BTreeMap<ActionKey, Page>, CacheError> {
     let mut all = BTreeMap::new();
     for path in files::listed(folder)? {
-        let Ok(action) = files::name_of(&path).parse::<ActionKey>() else { continue };
-        let marks = read_if_there(&path)?.map(|bytes| parse(&bytes)).unwrap_or_default();
-        all.extend(marks.into_iter().map(|(result, mark)| ((action, result), mark)));
+        let Some(action) = path.file_name().and_then(|name| name.to_str()?.parse::<ActionKey>().ok()) else { continue };
+        all.insert(action, read_if_there(&path)?.map(|bytes| parse(&bytes)).unwrap_or_default());
     }
     Ok(all)
 }
 
-/// A line that does not read marks nothing.
-fn parse(bytes: &[u8]) -> BTreeMap<Digest, Mark> {
+/// A line that does not read says nothing.
+fn parse(bytes: &[u8]) -> Page {
     let text = String::from_utf8_lossy(bytes);
-    let body = text.strip_prefix(HEADER).unwrap_or_default();
-    let mark = |line: &str| {
-        let (result, mark) = line.split_once(' ')?;
-        Some((result.parse().ok()?, Mark::parse(mark)))
-    };
-    body.lines().filter_map(mark).collect()
+    let mut page = Page::default();
+    for line in text.strip_prefix(HEADER).unwrap_or_default().lines() {
+        if let Some(result) = line.strip_prefix(OWN) {
+            page.owned.extend(result.parse::<Digest>().ok());
+        } else if let Some((result, mark)) = line.split_once(' ')
+            && let Ok(result) = result.parse()
+        {
+            page.marks.insert(result, Mark::parse(mark));
+        }
+    }
+    page
 }

@@ -11,6 +11,7 @@
 //! plumb-1/witnesses/ab/cdef…/RESULT.SIGNER     another result of it, or the same by another signer
 //! plumb-1/segments/DIGEST         the catalogue: the records of one push, or of many (see `segments`)
 //! plumb-1/list                    the names of the segments, for those who cannot list them
+//! plumb-1/disowned/SIGNER/DIGEST  results that somebody has disowned, signed (see `marks`)
 //! plumb-1/uploads/ID              in a folder only: what is not whole yet
 //! ```
 //!
@@ -22,6 +23,7 @@ mod blobs;
 mod catalogue;
 mod folder;
 pub(crate) mod limits;
+mod marks;
 pub(crate) mod names;
 mod packs;
 mod parcel;

@@ -17,6 +17,7 @@
 //! v1/partial/              downloads that were cut           v1/layers/  catalogues of layers
 //! v1/uploads/              uploads that were cut
 //! v1/signed/ab/cdef…/      records that came from others, as they signed them
+//! v1/marks/                results that others have disowned, as they signed it
 //! v1/confirmed/ab/cdef…    what was made here after it had come from others
 //! ```
 
@@ -158,6 +159,11 @@ impl Layout {
     /// Where the record lies that this cache made of an action after it had somebody else's.
     pub(crate) fn confirmed(&self, key: &ActionKey) -> PathBuf {
         self.fanned("confirmed", &key.digest())
+    }
+
+    /// Where a list of marks lies that somebody has shared.
+    pub(crate) fn marks(&self, signer: &PublicKey, digest: &Digest) -> PathBuf {
+        self.base.join("marks").join(format!("{}.{digest}", signer.hex()))
     }
 
     pub(crate) fn signed_folder(&self, key: &ActionKey) -> PathBuf {

@@ -22,6 +22,7 @@
 //! verify    every byte again                      pack     files that share pieces
 //! keys      who signs                             signed   records that say who vouches for them
 //! trust     whose records are used                layer    a place that several people share
+//! marks     what people have disowned, shared
 //! testimony who else says the same, or otherwise
 //! upstream  the layers that are asked for what is not here
 //! bundle    results with their lineage in one file
@@ -50,6 +51,7 @@ mod layer;
 mod layout;
 mod lineage;
 mod lock;
+mod marks;
 mod materialise;
 mod memo;
 mod pack;
@@ -85,6 +87,7 @@ pub use gate::Hold;
 pub use keys::{KeyError, PublicKey, SecretKey};
 pub use layer::{Catalogue, Entry as CatalogueEntry, Layer, Parcel, Place, Published, Pushed, Shipment, Shipped};
 pub use lineage::{Lineage, LineageIndex};
+pub use marks::{LastWords, SignedMarks, Statement};
 pub use materialise::{Materialise, Method};
 pub use pack::Packed;
 pub use pins::Pin;

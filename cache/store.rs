@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use rustix::fs::Access;
@@ -65,6 +66,8 @@ pub(crate) struct Inner {
     pub(crate) unlinkable: Mutex<BTreeSet<u64>>,
     /// The layers that are asked for what is not here.
     pub(crate) upstream: OnceLock<Upstream>,
+    /// Counts the lists of marks that came.
+    pub(crate) marks_heard: AtomicU64,
     /// Whom the owner of this cache believes.
     people: OnceLock<Policy>,
 }
@@ -101,6 +104,7 @@ impl Store {
             uses: Mutex::default(),
             unlinkable: Mutex::default(),
             upstream: OnceLock::new(),
+            marks_heard: AtomicU64::new(0),
             people: OnceLock::new(),
         };
         Ok(Store { inner: Arc::new(inner) })

@@ -85,7 +85,7 @@ impl Store {
     pub fn hears_others(&self) -> bool {
         let is_there = |name| self.inner.layout.folder(name).exists();
         let any = |name| std::fs::read_dir(self.inner.layout.folder(name)).is_ok_and(|mut list| list.next().is_some());
-        self.upstream().is_some() || is_there("signed") || any("witnesses")
+        self.upstream().is_some() || is_there("signed") || is_there("marks") || any("witnesses")
     }
 
     /// Keeps what was made here as one's own word, if the record of it came from somebody else.

@@ -19,6 +19,8 @@ pub struct Policy {
     known: BTreeMap<PublicKey, String>,
     /// One's own key.
     own: Option<PublicKey>,
+    /// Keys whose word counts for nothing, not even where anybody's does.
+    distrusted: BTreeSet<PublicKey>,
     anybody: bool,
     /// Realisations whose whole ancestry was found to be trusted.
     good: Mutex<BTreeSet<Place>>,
@@ -73,6 +75,18 @@ impl Policy {
         Policy { anybody: true, ..self }
     }
 
+    /// Believes nothing that these keys have signed, whatever else is said.
+    #[must_use]
+    pub fn distrusting(mut self, keys: impl IntoIterator<Item = PublicKey>) -> Policy {
+        self.distrusted.extend(keys);
+        self
+    }
+
+    /// The keys whose word counts for nothing.
+    pub fn distrusted(&self) -> &BTreeSet<PublicKey> {
+        &self.distrusted
+    }
+
     /// Whose own this is: the key's name is `you`, and its word counts.
     #[must_use]
     pub fn owned_by(mut self, key: PublicKey) -> Policy {
@@ -87,7 +101,7 @@ impl Policy {
 
     /// Whether the owner of this key was named as somebody to believe: `of_anybody` names nobody.
     pub fn knows_and_trusts(&self, key: &PublicKey) -> bool {
-        self.trusted.contains_key(key)
+        self.trusted.contains_key(key) && !self.distrusted.contains(key)
     }
 
     /// The name of a key, or its first digits where it has none.
@@ -102,12 +116,12 @@ impl Policy {
 
     /// Whether this key's word counts.
     pub fn trusts(&self, key: &PublicKey) -> bool {
-        self.anybody || self.trusted.contains_key(key)
+        (self.anybody || self.trusted.contains_key(key)) && !self.distrusted.contains(key)
     }
 
     /// What is thought of a record and of all it was made from. Each realisation is looked at once.
     pub fn judge(&self, signed: &SignedRecord, witnesses: &dyn Witnesses) -> Result<Verdict, CacheError> {
-        if self.anybody {
+        if self.anybody && self.distrusted.is_empty() {
             return Ok(Verdict::Trusted);
         }
         if !self.trusts(&signed.signer()) {
@@ -143,6 +157,8 @@ impl Policy {
         Ok(match (trusted, of_it.first()) {
             (Some(signed), _) => Ok(above(signed.record()).collect()),
             (None, Some(signed)) => Err(self.stranger(signed)),
+            // Anybody is believed, and nobody says anything.
+            (None, None) if self.anybody => Ok(Vec::new()),
             (None, None) => Err(Verdict::Unvouched { recipe: *recipe }),
         })
     }

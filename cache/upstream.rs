@@ -120,7 +120,7 @@ impl Upstream {
             for entry in find(&opened.catalogue).into_iter().filter(|entry| entry.whole) {
                 let Some(signed) = self.read(source, entry) else { continue };
                 let (record, made) = (signed.record().clone(), signed.record().realisation());
-                if lock(&self.known).lost.contains_key(&made) || store.bears_a_mark(&record)? {
+                if lock(&self.known).lost.contains_key(&made) || store.is_disowned_by_people(&record)? {
                     continue;
                 }
                 match self.policy.judge(&signed, &Voices { upstream: self, store })? {
@@ -159,6 +159,8 @@ impl Upstream {
         let open = || {
             let layer = (source.open)().map_err(|why| self.sicken(source, &why)).ok()?;
             let catalogue = layer.catalogue(store).map_err(|error| self.sicken(source, &error)).ok()?;
+            let marks = layer.read_marks(store).map_err(|error| self.sicken(source, &error)).ok()?;
+            marks.iter().for_each(|complaint| self.tell(complaint));
             catalogue.complaints().iter().for_each(|complaint| self.tell(complaint));
             Some(Opened { layer, catalogue })
         };

@@ -4,6 +4,7 @@
 //!
 //! ```toml
 //! trust = ["alice", "ci"]      # of the keys below; all of them where this is left out
+//! distrust = ["mallory"]       # not even what came from them before: `plumb key distrust mallory` writes this line
 //! write = "lab"                # the layer that `plumb cache push` sends to
 //! [keys]
 //! alice = "ed25519:9f…"        # `plumb key trust alice ed25519:9f…` writes this line
@@ -67,6 +68,8 @@ pub struct Config {
     pub keys: BTreeMap<String, PublicKey>,
     /// Those of them whose results are used.
     pub trusted: BTreeSet<String>,
+    /// Those whose results are not used, though they are here already.
+    pub distrusted: BTreeSet<String>,
     /// The addresses of layers, by name.
     pub layers: BTreeMap<String, String>,
     /// The layer that is pushed to.
@@ -78,6 +81,7 @@ pub struct Config {
 struct Settings {
     keys: BTreeMap<String, PublicKey>,
     trust: Option<Vec<String>>,
+    distrust: Vec<String>,
     layers: BTreeMap<String, String>,
     write: Option<String>,
 }
@@ -112,10 +116,11 @@ impl Config {
         let named =
             |names: &Option<Vec<String>>, name: &String| names.as_ref().is_none_or(|names| names.contains(name));
         let trusted = person.keys.keys().filter(|name| named(&person.trust, name) && named(&project.trust, name));
-        let trusted = trusted.cloned().collect();
+        let distrusted: BTreeSet<String> = person.distrust.into_iter().collect();
+        let trusted = trusted.filter(|name| !distrusted.contains(*name)).cloned().collect();
         // One's own word on what a name means comes before a project's.
         let layers = project.layers.into_iter().chain(person.layers).collect();
-        Ok(Config { trusted, keys: person.keys, layers, write: person.write })
+        Ok(Config { trusted, distrusted, keys: person.keys, layers, write: person.write })
     }
 }
 
@@ -145,6 +150,7 @@ impl Settings {
         if let (Author::Person, Some(trust)) = (author, &trust) {
             check_known(trust, &keys, &mut complaints);
         }
+        let distrust = distrust(&mut fields, author, &keys, &mut complaints);
         let layers = layers(&mut fields, &mut complaints);
         let write = write(&mut fields, author, &layers, &mut complaints);
         fields.finish("top-level", &mut complaints);
@@ -152,7 +158,7 @@ impl Settings {
             true => Err(Diagnostics::located(complaints.all, file, text)),
             false => {
                 let trust = trust.map(|names| names.into_iter().map(|name| name.into_inner().into_owned()).collect());
-                Ok(Settings { keys, trust, layers, write })
+                Ok(Settings { keys, trust, distrust, layers, write })
             }
         }
     }
@@ -175,6 +181,19 @@ fn keys(fields: &mut Fields<'_>, author: Author, complaints: &mut Complaints) ->
         }
     }
     keys
+}
+
+/// A project has no say in it: whom somebody distrusts, they distrust everywhere.
+fn distrust(
+    fields: &mut Fields<'_>,
+    author: Author,
+    keys: &BTreeMap<String, PublicKey>,
+    complaints: &mut Complaints,
+) -> Vec<String> {
+    let Some(item) = (author == Author::Person).then(|| fields.take("distrust")).flatten() else { return Vec::new() };
+    let names = table::texts(item, "`distrust`", complaints);
+    check_known(&names, keys, complaints);
+    names.into_iter().map(|name| name.into_inner().into_owned()).collect()
 }
 
 fn layers(fields: &mut Fields<'_>, complaints: &mut Complaints) -> BTreeMap<String, String> {

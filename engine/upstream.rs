@@ -70,7 +70,8 @@ fn own_key(home: Option<&Home>) -> Result<Option<PublicKey>, KeyError> {
 fn policy(config: &Config, own: Option<PublicKey>) -> Policy {
     let named = config.keys.iter().map(|(name, key)| (*key, name.clone()));
     let (trusted, known): (Vec<_>, Vec<_>) = named.partition(|(_, name)| config.trusted.contains(name));
-    let policy = Policy::new(trusted, known);
+    let barred = config.distrusted.iter().filter_map(|name| config.keys.get(name)).copied();
+    let policy = Policy::new(trusted, known).distrusting(barred);
     own.into_iter().fold(policy, Policy::owned_by)
 }
 

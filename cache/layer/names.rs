@@ -50,6 +50,22 @@ pub(super) fn uploads() -> Name {
     Name::from(format!("{VERSION}/uploads"))
 }
 
+/// Where all lists of disowned results are.
+pub(super) fn all_marks() -> Name {
+    Name::from(format!("{VERSION}/disowned"))
+}
+
+pub(super) fn marks(signer: &PublicKey, digest: &Digest) -> Name {
+    all_marks().join(signer.hex()).join(digest.to_string())
+}
+
+/// Whose list an object says it is, and which.
+pub(super) fn marks_named(name: &Name) -> Option<(PublicKey, Digest)> {
+    let mut parts = name.as_ref().rsplit('/');
+    let digest = parts.next()?.parse().ok()?;
+    Some((format!("ed25519:{}", parts.next()?).parse().ok()?, digest))
+}
+
 fn fanned(folder: &str, digest: &Digest) -> Name {
     let hex = digest.to_string();
     Name::from(format!("{VERSION}/{folder}/{}/{}", &hex[..2], &hex[2..]))

@@ -49,6 +49,7 @@ impl Layer {
             let _hold = store.hold()?;
             let place = store.inner.layout.signed(&record.action, &record.recipe, &signed.signer());
             store.replace(&place, &signed.encode(), Durability::Disk, "keeping a signed record in")?;
+            store.look_at_marks_again();
             match store.publish(record) {
                 Err(CacheError::Missing { .. }) if !last => {}
                 published => return published.map(Some),

@@ -36,6 +36,8 @@ pub(super) struct Lineages<'a> {
     walk: Option<Walk>,
     /// Every disowned result.
     marked: BTreeMap<Realisation, Disowned>,
+    /// `Store::marks_heard` when they were read.
+    heard: u64,
     /// Whether a realisation stands on a disowned result, of those that were walked over: none is walked over twice.
     stands: BTreeMap<Spot, Option<(StepId, Disowned)>>,
 }
@@ -69,9 +71,27 @@ type Found = Vec<Vec<(StepId, Realisation)>>;
 
 impl<'a> Lineages<'a> {
     pub(super) fn new(store: &'a Store, facts: &'a Facts, pipeline: &'a str) -> Result<Self, CacheError> {
-        let marked = store.all_disowned()?.into_iter();
-        let marked = marked.map(|one| (Realisation { action: one.action, result: one.result }, one)).collect();
-        Ok(Self { store, facts, pipeline, walk: None, marked, stands: BTreeMap::new() })
+        let mut lineages =
+            Self { store, facts, pipeline, walk: None, marked: BTreeMap::new(), heard: 0, stands: BTreeMap::new() };
+        lineages.read_marks()?;
+        Ok(lineages)
+    }
+
+    /// Reads the marks again if layers were asked meanwhile and had new ones; says whether they had.
+    pub(super) fn hear_marks(&mut self) -> Result<bool, CacheError> {
+        let new = self.heard != self.store.marks_heard();
+        if new {
+            self.read_marks()?;
+        }
+        Ok(new)
+    }
+
+    fn read_marks(&mut self) -> Result<(), CacheError> {
+        self.heard = self.store.marks_heard();
+        let marked = self.store.all_disowned()?.into_iter();
+        self.marked = marked.map(|one| (Realisation { action: one.action, result: one.result }, one)).collect();
+        self.stands.clear();
+        Ok(())
     }
 
     /// Whether any result is disowned: if none is, no ancestry has to be looked at.

@@ -83,6 +83,9 @@ impl Resolver<'_> {
     fn pass(&mut self) -> Result<Draft, EngineError> {
         loop {
             let (needed, picked) = self.look_down()?;
+            if self.lineages.hear_marks()? {
+                continue;
+            }
             let Agreement { chosen, records, refused } = self.lineages.agree(&self.options.chosen, &picked)?;
             if refused.is_empty() {
                 let mut draft =
@@ -91,6 +94,9 @@ impl Resolver<'_> {
                     draft.steps[id.0] = Some(Found::Hit { record });
                 }
                 self.resolve_up(&mut draft)?;
+                if self.lineages.hear_marks()? {
+                    continue;
+                }
                 return Ok(draft);
             }
             self.refused.extend(refused);
