@@ -18,7 +18,9 @@ use std::sync::{Arc, Mutex};
 use crate::files::{self, Durability};
 use crate::records::read_if_there;
 use crate::store::{Store, lock};
-use crate::{ActionKey, ActionRecord, CacheError, Digest, FileStamp, Realisation, RecipeKey};
+use crate::{
+    ActionKey, ActionRecord, CacheError, Digest, FileStamp, LastWords, PublicKey, Realisation, RecipeKey, Statement,
+};
 
 const HEADER: &str = "plumb-disowned 1\n";
 const OWN: &str = "own ";
@@ -59,6 +61,8 @@ pub(crate) struct Marks {
     all: BTreeMap<(ActionKey, Digest), Mark>,
     /// Those of `all` that are there for their signer alone: the same by the word of another is free.
     by_signer: BTreeSet<(ActionKey, Digest)>,
+    /// Everybody's last word, obeyed or not.
+    words: LastWords,
     /// The disowned result that a record stands on, or that it stands on none.
     known: Mutex<BTreeMap<Place, Option<Disowned>>>,
 }
@@ -117,18 +121,31 @@ impl Store {
         Ok(!self.marks()?.all.is_empty())
     }
 
-    /// The mark on the present result of an action, if it has one.
+    /// The mark on the present result of an action, if it has one; where none is here, on one that others have.
     pub fn mark_on(&self, key: &ActionKey) -> Result<Option<Disowned>, CacheError> {
         let marks = self.marks()?;
         if marks.all.is_empty() {
             return Ok(None);
         }
-        Ok(self.record(key)?.and_then(|record| marks.of(*key, record.result_digest())))
+        Ok(match self.record(key)? {
+            Some(record) => marks.of(*key, record.result_digest()),
+            // It never came here, and somebody says of it what keeps it away.
+            None => marks.all.keys().find(|(action, _)| action == key).and_then(|(_, result)| marks.of(*key, *result)),
+        })
     }
 
     /// The mark on this result, present or past, if it has one.
     pub fn mark_of(&self, made: &Realisation) -> Result<Option<Disowned>, CacheError> {
         Ok(self.marks()?.of(made.action, made.result))
+    }
+
+    /// The mark on a result that realises this recipe, if one has any.
+    pub fn mark_on_recipe(&self, recipe: &RecipeKey) -> Result<Option<Disowned>, CacheError> {
+        let marks = self.marks()?;
+        if marks.all.is_empty() {
+            return Ok(None);
+        }
+        Ok(self.realisations(recipe)?.iter().find_map(|record| marks.of(record.action, record.result_digest())))
     }
 
     /// The disowned result that this one is or was made from, directly or not.
@@ -240,7 +257,7 @@ impl Store {
             // Stamped before they are read: a mark that comes meanwhile makes the folder another one.
             let young = stamps.iter().flatten().any(FileStamp::is_young);
             let read = self.read_marks(&folders[0])?;
-            if !young || held.all != read.all || held.by_signer != read.by_signer {
+            if !young || held.all != read.all || held.by_signer != read.by_signer || held.words != read.words {
                 *held = Arc::new(Marks { stamp: (!young).then_some(stamps), ..read });
             }
         }
@@ -263,7 +280,7 @@ impl Store {
                 by_signer.insert(place);
             }
         }
-        Ok(Marks { all, by_signer, ..Marks::default() })
+        Ok(Marks { all, by_signer, words: imposed.words, ..Marks::default() })
     }
 
     fn page_of(&self, key: &ActionKey) -> Result<Page, CacheError> {
@@ -285,6 +302,12 @@ impl Marks {
     /// Whether one of them is on this very result.
     pub(crate) fn bear(&self, record: &ActionRecord) -> bool {
         !self.all.is_empty() && self.of(record.action, record.result_digest()).is_some()
+    }
+
+    /// What anybody has shared of this very result.
+    pub(crate) fn said_of(&self, made: &Realisation) -> impl Iterator<Item = (&PublicKey, &Statement)> {
+        let words = self.words.iter().filter(move |((_, of), _)| of == made);
+        words.map(|((signer, _), statement)| (signer, statement))
     }
 
     fn of(&self, action: ActionKey, result: Digest) -> Option<Disowned> {

@@ -97,7 +97,7 @@ pub use records::Publication;
 pub use signed::SignedRecord;
 pub use stamp::{FileStamp, Seal, seal_of, stat_of};
 pub use store::{Store, StoreOptions};
-pub use testimony::{Other, Testimony};
+pub use testimony::{Other, SharedMark, Testimony};
 pub use tree::{Entry, Node, Tree};
 pub use trust::{Policy, Verdict, Witnesses};
 pub use upstream::{Loss, Opener, Origin, Refused, Upstream, Warn};

@@ -160,6 +160,8 @@ impl Store {
 /// Marks that do not come from this cache.
 #[derive(Debug, Default)]
 pub(crate) struct Imposed {
+    /// Everybody's last word.
+    pub(crate) words: LastWords,
     /// What people who are trusted have shared.
     pub(crate) by_people: BTreeMap<(ActionKey, Digest), Mark>,
     /// What is here by the word of distrusted keys alone.
@@ -169,12 +171,12 @@ pub(crate) struct Imposed {
 impl Store {
     /// Costs nothing where nobody has shared a mark and nobody is distrusted.
     pub(crate) fn imposed_marks(&self) -> Result<Imposed, CacheError> {
-        let Some(people) = self.people() else { return Ok(Imposed::default()) };
-        let mut imposed = Imposed::default();
-        for ((signer, made), statement) in self.last_words()? {
-            if people.knows_and_trusts(&signer) && !statement.taken_back {
-                let by = format!("shared by {}", people.called(&signer));
-                let mark = Mark { reason: statement.reason, by, at: statement.at };
+        let mut imposed = Imposed { words: self.last_words()?, ..Imposed::default() };
+        let Some(people) = self.people() else { return Ok(imposed) };
+        for ((signer, made), statement) in &imposed.words {
+            if people.knows_and_trusts(signer) && !statement.taken_back {
+                let by = format!("shared by {}", people.called(signer));
+                let mark = Mark { reason: statement.reason.clone(), by, at: statement.at.clone() };
                 imposed.by_people.insert((made.action, made.result), mark);
             }
         }

@@ -241,7 +241,7 @@ impl Store {
     }
 
     /// `recipe`, with those that were disowned.
-    fn realisations(&self, key: &RecipeKey) -> Result<Vec<ActionRecord>, CacheError> {
+    pub(crate) fn realisations(&self, key: &RecipeKey) -> Result<Vec<ActionRecord>, CacheError> {
         self.views(key, |action| self.record(action))
     }
 

@@ -27,6 +27,23 @@ pub struct Testimony {
     pub not_counted: Vec<String>,
     /// Other results of the same action.
     pub others: Vec<Other>,
+    /// What people have shared of this result: that it is not to be used, or is again.
+    pub marks: Vec<SharedMark>,
+}
+
+/// What somebody has shared of a result.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SharedMark {
+    /// Who.
+    pub by: String,
+    /// Whether their marks are obeyed.
+    pub trusted: bool,
+    /// In their words.
+    pub reason: String,
+    /// When, as they say.
+    pub at: String,
+    /// They have taken an earlier mark back.
+    pub taken_back: bool,
 }
 
 /// Another result of an action: kept, never preferred.
@@ -40,13 +57,6 @@ pub struct Other {
     pub outputs: Vec<String>,
     /// What differs in the environments: there, and where this result was made.
     pub environment: BTreeMap<String, (Option<String>, Option<String>)>,
-}
-
-impl Testimony {
-    /// Whether nothing is said beyond one word for the result.
-    pub fn is_plain(&self) -> bool {
-        self.reproduced_by.len() < 2 && self.not_counted.is_empty() && self.others.is_empty()
-    }
 }
 
 /// Somebody's word on an action.
@@ -69,7 +79,15 @@ impl Store {
         let same = by_result.remove(&record.result_digest()).unwrap_or_default();
         let (reproduced_by, not_counted) = names(&same, people);
         let others = by_result.values().map(|words| other(words, record, people)).collect();
-        Ok(Testimony { reproduced_by, not_counted, others })
+        let (marks, made) = (self.marks()?, record.realisation());
+        let shared = marks.said_of(&made).map(|(signer, statement)| SharedMark {
+            by: people.called(signer),
+            trusted: people.knows_and_trusts(signer),
+            reason: statement.reason.clone(),
+            at: statement.at.clone(),
+            taken_back: statement.taken_back,
+        });
+        Ok(Testimony { reproduced_by, not_counted, others, marks: shared.collect() })
     }
 
     /// `testimony` of many, in their order. Where nobody else has a word in this cache, nobody is asked.

@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 
 use plumb_cache::PublicKey;
 
-pub use self::edit::{Added, trust_key};
+pub use self::edit::{Added, distrust_key, trust_key};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::nearest;
 use crate::pipeline::parse_toml;

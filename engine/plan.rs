@@ -86,6 +86,8 @@ pub struct Plan {
     pub chosen: BTreeMap<RecipeKey, Realisation>,
     /// The hits that no recipe led to, but what their inputs hold: made under another recipe.
     pub by_action: Vec<StepId>,
+    /// Of the steps that may run, those that have a result that is disowned, or made from one that is.
+    pub disowned: BTreeMap<StepId, Cause>,
 }
 
 /// Plans a graph against a store.

@@ -18,6 +18,7 @@ mod comparing;
 mod detaching;
 mod diagnostics;
 mod disowning;
+mod distrusting;
 mod editing;
 mod estimates;
 mod explaining;

@@ -22,8 +22,8 @@ impl Layer {
         self.wait(async move { inner.put(&name, text).await })
     }
 
-    /// Brings the lists that are new; what is wrong with some of them.
-    pub(crate) fn read_marks(&self, store: &Store) -> Result<Vec<String>, CacheError> {
+    /// Brings the lists that are new, and says what is wrong with some of them.
+    pub fn read_marks(&self, store: &Store) -> Result<Vec<String>, CacheError> {
         let (inner, held) = (Arc::clone(&self.inner), store.clone());
         self.wait(async move { inner.read_marks(&held).await })
     }

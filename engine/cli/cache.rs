@@ -7,6 +7,7 @@ mod ls;
 mod pin;
 mod pull;
 mod push;
+mod share;
 mod stats;
 pub(crate) mod target;
 mod verify;

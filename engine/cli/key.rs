@@ -20,10 +20,14 @@ Examples:
   plumb key new                           make your key; what you push is signed with it
   plumb key show                          the public half: give it to your colleagues
   plumb key trust alice ed25519:9f…       use what alice has signed
+  plumb key distrust alice                use nothing of hers any more, not even what is here
   plumb key list                          who is trusted
 
-The secret half is `key` in `$XDG_CONFIG_HOME/plumb` (or `~/.config/plumb`), open to you alone. Keys that are trusted
-are in `config.toml` beside it: remove a line there to trust no more. Ask the owner for a key, not the bucket.";
+The secret half is `key` in `$XDG_CONFIG_HOME/plumb` (or `~/.config/plumb`), open to you alone. Keys are in `config.toml`
+beside it. Ask the owner for a key, not the bucket. `distrust` is for a key that was stolen, or an owner gone bad: what
+came here by this key alone, and all that was made from it, is used no more, in every cache of yours, and made again when
+it is asked for; what you or others you trust have made as well stays. `--trust-any` does not overrule it; `key trust`
+does. A name that is only left out of `trust` sends nothing new, and what it sent before stays.";
 
 /// `plumb key`.
 #[derive(Debug, Clone, Args)]
@@ -42,6 +46,8 @@ pub enum KeyCommand {
     Show(Form),
     /// Use the results that the owner of a key has signed
     Trust(TrustArgs),
+    /// Use nothing that the owner of a key has signed, neither what comes nor what is here
+    Distrust(DistrustArgs),
     /// List the keys that are known, and which are trusted here
     List(Form),
 }
@@ -56,12 +62,23 @@ pub struct TrustArgs {
     pub key: String,
 }
 
+/// `plumb key distrust`.
+#[derive(Debug, Clone, Args)]
+pub struct DistrustArgs {
+    /// What you call its owner
+    pub name: String,
+    /// The public key, where it is not known yet
+    #[arg(value_name = "PUBKEY")]
+    pub key: Option<String>,
+}
+
 /// One key for machines.
 #[derive(Debug, Serialize)]
 struct Line {
     name: String,
     key: String,
     trusted: bool,
+    distrusted: bool,
 }
 
 /// Runs the command.
@@ -72,6 +89,7 @@ pub fn run(context: &Context, args: &KeyArgs) -> Result<Exit, Trouble> {
         KeyCommand::New(form) => new(context, &home, *form),
         KeyCommand::Show(form) => show(context, &home, *form),
         KeyCommand::Trust(args) => trust(context, &home, args),
+        KeyCommand::Distrust(args) => distrust(context, &home, args),
         KeyCommand::List(form) => list(context, &home, *form),
     }
 }
@@ -118,6 +136,25 @@ fn trust(context: &Context, home: &Home, args: &TrustArgs) -> Result<Exit, Troub
     Ok(Exit::Done)
 }
 
+fn distrust(context: &Context, home: &Home, args: &DistrustArgs) -> Result<Exit, Trouble> {
+    let key = args.key.as_ref().map(|key| key.parse::<PublicKey>()).transpose().map_err(of_key)?;
+    let name = &args.name;
+    match config::distrust_key(home, name, key.as_ref())? {
+        Added::New => {
+            context
+                .printer
+                .note(&format!("nothing that `{name}` alone has signed is used any more, nor what was made from it"));
+            context.printer.hint("`plumb cache ls --disowned` lists what is here of it");
+        }
+        Added::Known => context.printer.note(&format!("`{name}` was distrusted already")),
+        Added::Taken(other) => {
+            let hint = "call the owner of this key something else";
+            return Err(Trouble::usage(format!("`{name}` has another key: {other}"), hint));
+        }
+    }
+    Ok(Exit::Done)
+}
+
 fn list(context: &Context, home: &Home, form: Form) -> Result<Exit, Trouble> {
     let config = Config::read(Some(home), Path::new("."))?;
     let own = SecretKey::read(&home.secret_key()).map_err(of_key)?.map(|key| key.public());
@@ -125,8 +162,9 @@ fn list(context: &Context, home: &Home, form: Form) -> Result<Exit, Trouble> {
         name: name.clone(),
         key: key.to_string(),
         trusted: config.trusted.contains(name),
+        distrusted: config.distrusted.contains(name),
     };
-    let own = own.map(|key| Line { name: "(you)".into(), key: key.to_string(), trusted: true });
+    let own = own.map(|key| Line { name: "(you)".into(), key: key.to_string(), trusted: true, distrusted: false });
     let lines: Vec<Line> = own.into_iter().chain(config.keys.iter().map(line)).collect();
     if form.json {
         context.printer.json(&lines);
@@ -135,8 +173,12 @@ fn list(context: &Context, home: &Home, form: Form) -> Result<Exit, Trouble> {
         context.printer.hint("`plumb key new` makes one; `plumb key trust NAME PUBKEY` trusts somebody else's");
     } else {
         let mut table = Table::new(["name", "key", ""]);
-        for Line { name, key, trusted } in lines {
-            let told = if trusted { Cell::from("trusted") } else { Cell::toned(Tone::Warn, "not in `trust`") };
+        for Line { name, key, trusted, distrusted } in lines {
+            let told = match (trusted, distrusted) {
+                (_, true) => Cell::toned(Tone::Bad, "distrusted"),
+                (true, _) => Cell::from("trusted"),
+                (false, _) => Cell::toned(Tone::Warn, "not in `trust`"),
+            };
             table.row([Cell::from(name), Cell::from(key), told]);
         }
         context.printer.table(&table);

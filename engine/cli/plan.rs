@@ -159,7 +159,8 @@ fn told(graph: &Graph, plan: &Plan, store: &Store, id: StepId) -> Option<(&'stat
         State::Hit { .. } => Some(("hit", Vec::new(), Vec::new())),
         State::Run { why } => Some(("run", why.clone(), Vec::new())),
         State::MayRun { waits_on } => {
-            let why = untrusted(store, &plan.facts.recipe(id)).into_iter().collect();
+            let disowned = plan.disowned.get(&id).cloned();
+            let why = disowned.into_iter().chain(untrusted(store, &plan.facts.recipe(id))).collect();
             Some(("may-run", why, addresses(graph, waits_on)))
         }
         State::NotNeeded => None,
@@ -206,7 +207,8 @@ fn sentence(graph: &Graph, plan: &Plan, store: &Store, id: StepId) -> Option<(&'
         State::Hit { record } => Some(("hit", format!("saves {}", units::duration(plan::took(record))))),
         State::Run { why } => Some(("run", summary::reason(why))),
         State::MayRun { waits_on } => {
-            let there = untrusted(store, &plan.facts.recipe(id)).map(|why| format!("; {}", explain::sentence(&why)));
+            let there = plan.disowned.get(&id).cloned().or_else(|| untrusted(store, &plan.facts.recipe(id)));
+            let there = there.map(|why| format!("; {}", explain::sentence(&why)));
             let waits_on = few(&addresses(graph, waits_on));
             Some(("may run", format!("waits on {waits_on}{}", there.unwrap_or_default())))
         }

@@ -1,6 +1,6 @@
 //! What others say of a result, in words: by whom it was reproduced, who is not counted, and what else was made.
 
-use plumb_cache::{Other, Testimony};
+use plumb_cache::{Other, SharedMark, Testimony};
 
 use crate::units;
 
@@ -22,8 +22,19 @@ pub fn lines(testimony: &Testimony) -> Vec<String> {
             said(&testimony.not_counted)
         ));
     }
+    lines.extend(testimony.marks.iter().map(mark));
     lines.extend(testimony.others.iter().flat_map(other));
     lines
+}
+
+/// Of a result that is used.
+fn mark(mark: &SharedMark) -> String {
+    let SharedMark { by, reason, at, .. } = mark;
+    match (mark.taken_back, mark.trusted) {
+        (true, _) => format!("disowned by {by} once, and taken back at {at}"),
+        (false, true) => format!("disowned by {by}: {reason} ({at}); used, since it was taken back or made again here"),
+        (false, false) => format!("disowned by {by}, not trusted: {reason} ({at}); used all the same"),
+    }
 }
 
 fn said(names: &[String]) -> String {

@@ -66,6 +66,7 @@ struct Branch {
 pub fn run(context: &Context, args: &WhyArgs) -> Result<Exit, Trouble> {
     let graph = context.load(&args.pipeline, std::slice::from_ref(&args.step))?;
     let store = context.store_asking(&args.pipeline.file, Reading::default())?;
+    store.read_layers();
     let fresh = context.select(&graph, &args.fresh)?;
     let plan = context.plan(&graph, &store, &PlanOptions { fresh, ..PlanOptions::default() })?;
     let branch = |id: &StepId| -> Result<Branch, Trouble> {
@@ -73,7 +74,6 @@ pub fn run(context: &Context, args: &WhyArgs) -> Result<Exit, Trouble> {
         let testimony = plan.record_of(*id).map(|record| store.testimony(record)).transpose()?;
         Ok(Branch { step: graph.step(*id).address.to_string(), chain, testimony })
     };
-    store.read_layers();
     let branches: Vec<Branch> = graph.goals.iter().map(branch).collect::<Result<_, _>>()?;
     match branches.as_slice() {
         _ if args.form.json => context.printer.json(&branches),

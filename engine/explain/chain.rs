@@ -182,7 +182,8 @@ impl Walk<'_> {
                 (Vec::new(), before.map_or_else(|| vec![Cause::NeverRan], differ))
             }
             State::MayRun { waits_on } => {
-                let waits = waits_on.iter().map(|producer| self.waits(id, *producer)).collect();
+                let waits = waits_on.iter().map(|producer| self.waits(id, *producer));
+                let waits = self.plan.disowned.get(&id).cloned().into_iter().chain(waits).collect();
                 (waits_on.iter().map(|producer| self.address(*producer)).collect(), waits)
             }
         }

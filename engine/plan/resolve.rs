@@ -43,7 +43,8 @@ pub(super) fn resolve(
     resolver.look_at_the_rest(&mut draft)?;
     resolver.lineages.keep();
     let steps = resolver.tell(&draft)?;
-    Ok(Plan { steps, chosen: draft.chosen, by_action: draft.by_action, facts })
+    let disowned = resolver.disowned_waiting(&steps)?;
+    Ok(Plan { steps, chosen: draft.chosen, by_action: draft.by_action, disowned, facts })
 }
 
 /// What a pass found for a step.
@@ -318,6 +319,24 @@ impl Resolver<'_> {
             Ok(PlannedStep { id, state, needed: draft.needed[index], action })
         });
         told.collect()
+    }
+
+    /// Why steps that wait have no result, where a mark is why.
+    fn disowned_waiting(&self, steps: &[PlannedStep]) -> Result<BTreeMap<StepId, Cause>, EngineError> {
+        let mut causes = BTreeMap::new();
+        if !self.lineages.any_disowned() {
+            return Ok(causes);
+        }
+        for step in steps.iter().filter(|step| matches!(step.state, State::MayRun { .. })) {
+            let cause = match self.store.mark_on_recipe(&self.facts.recipe(step.id))? {
+                Some(mark) => Some(disowned(None, mark)),
+                None => self.disowned.get(&step.id).map(|(ancestor, mark)| {
+                    disowned(Some(self.graph.step(*ancestor).address.to_string()), mark.clone())
+                }),
+            };
+            causes.extend(cause.map(|cause| (step.id, cause)));
+        }
+        Ok(causes)
     }
 
     fn why(

@@ -189,6 +189,7 @@ fn a_disowned_result_runs_again_and_what_was_made_from_it_is_not_served() {
     scene.store().disown(&count, "doubtful").unwrap();
     scene.plumb("why p.toml report").exits(0).prints(expect![[r#"
         `report` may run
+          its result was made from the disowned result of `count`: doubtful
           waits on `count` (input `number`)
             `count` runs
               its result is disowned: doubtful

@@ -75,7 +75,10 @@ fn one_signer_twice_is_one() {
     let bob = lab.person();
     bob.trusts("alice", &alice);
     assert_eq!(bob.runs(), "");
-    assert_eq!(bob.testimony("report"), json!({ "reproduced_by": ["alice"], "not_counted": [], "others": [] }));
+    assert_eq!(
+        bob.testimony("report"),
+        json!({ "reproduced_by": ["alice"], "not_counted": [], "others": [], "marks": [] })
+    );
 }
 
 #[test]

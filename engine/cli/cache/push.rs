@@ -84,7 +84,7 @@ pub fn run(context: &Context, args: &PushArgs) -> Result<Exit, Trouble> {
     Ok(Exit::Done)
 }
 
-fn chosen<'c>(config: &'c Config, asked: Option<&str>) -> Result<(&'c str, &'c str), Trouble> {
+pub(super) fn chosen<'c>(config: &'c Config, asked: Option<&str>) -> Result<(&'c str, &'c str), Trouble> {
     let how = "name one in `config.toml`: `[layer.lab]` with `url = …`, and `write = \"lab\"`";
     let name = asked.or(config.write.as_deref()).ok_or_else(|| Trouble::usage("no layer is pushed to", how))?;
     let found = config.layers.get_key_value(name);
