@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use futures_util::TryStreamExt;
 use object_store::path::Path as Name;
 
+use super::place::Access;
 use super::{Inner, Layer, names};
 use crate::marks::LONGEST;
 use crate::store::Store;
@@ -19,7 +19,13 @@ impl Layer {
     pub fn publish_marks(&self, marks: &SignedMarks) -> Result<(), CacheError> {
         let (inner, name) = (Arc::clone(&self.inner), names::marks(&marks.signer(), &Digest::of(marks.encode())));
         let text = marks.encode().to_vec();
-        self.wait(async move { inner.put(&name, text).await })
+        self.wait(async move {
+            inner.put(&name, text).await?;
+            // For those who cannot list. Of two at once the later may leave out the earlier's; the next one adds it.
+            let names = inner.listed_marks().await?;
+            let lines: String = names.iter().map(|name| format!("{name}\n")).collect();
+            inner.put(&names::list_of_marks(), lines.into_bytes()).await
+        })
     }
 
     /// Brings the lists that are new, and says what is wrong with some of them.
@@ -31,10 +37,12 @@ impl Layer {
 
 impl Inner {
     async fn read_marks(&self, store: &Store) -> Result<Vec<String>, CacheError> {
-        let listed = self.objects.list(Some(&names::all_marks())).try_collect::<Vec<_>>().await;
-        let listed = listed.map_err(|error| self.failed("listing it", &error))?;
-        let named =
-            listed.iter().filter_map(|found| Some((found.location.clone(), names::marks_named(&found.location)?)));
+        let named = match self.place.access {
+            Access::Full => self.listed_marks().await?,
+            Access::ReadOnly => self.told_marks().await?,
+        };
+        let named = named.into_iter().filter_map(|name| names::marks_named(&name));
+        let named = named.map(|(signer, digest)| (names::marks(&signer, &digest), (signer, digest)));
         let mut new: Vec<(Name, (PublicKey, Digest))> =
             named.filter(|(_, (signer, digest))| !store.keeps_marks(signer, digest)).collect();
         new.sort();
@@ -53,6 +61,16 @@ impl Inner {
             }
         }
         Ok(complaints)
+    }
+
+    async fn listed_marks(&self) -> Result<Vec<Name>, CacheError> {
+        let listed = self.list(&names::all_marks()).await?;
+        Ok(listed.into_iter().map(|found| found.location).filter(|name| names::marks_named(name).is_some()).collect())
+    }
+
+    async fn told_marks(&self) -> Result<Vec<Name>, CacheError> {
+        let text = self.get(&names::list_of_marks(), LONGEST as u64).await?.unwrap_or_default();
+        Ok(String::from_utf8_lossy(&text).lines().map(Name::from).collect())
     }
 
     async fn marks(

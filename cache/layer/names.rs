@@ -55,6 +55,11 @@ pub(super) fn all_marks() -> Name {
     Name::from(format!("{VERSION}/disowned"))
 }
 
+/// Their names, for those who cannot list them.
+pub(super) fn list_of_marks() -> Name {
+    all_marks().join("list")
+}
+
 pub(super) fn marks(signer: &PublicKey, digest: &Digest) -> Name {
     all_marks().join(signer.hex()).join(digest.to_string())
 }

@@ -31,7 +31,7 @@ impl Shared {
         self.folder.path().join(name)
     }
 
-    /// The objects below a folder of the layer, sorted.
+    /// The objects below a folder of the layer, sorted; lists of their names apart.
     pub fn objects(&self, folder: &str) -> Vec<PathBuf> {
         let mut folders = vec![self.path("plumb-1").join(folder)];
         let mut found = Vec::new();
@@ -40,6 +40,7 @@ impl Shared {
                 if entry.path().is_dir() { folders.push(entry.path()) } else { found.push(entry.path()) }
             }
         }
+        found.retain(|path| !path.ends_with("list"));
         found.sort();
         found
     }
