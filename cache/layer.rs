@@ -35,7 +35,7 @@ mod runtime;
 mod segments;
 mod uploads;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, Mutex};
@@ -72,8 +72,8 @@ struct Inner {
     place: Place,
     /// The indexes of packs that were read before.
     indexes: Mutex<BTreeMap<Digest, Arc<Manifest>>>,
-    /// The pack that came last as a whole.
-    whole: Mutex<Option<packs::Whole>>,
+    /// The packs that were asked for last.
+    whole: Mutex<VecDeque<packs::Whole>>,
     /// A permit for each part that is in memory, sent or received, of whatever blob.
     parts: Semaphore,
 }

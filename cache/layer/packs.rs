@@ -20,7 +20,10 @@ const MANY: usize = 4;
 /// A longer index is none: a pack of a million blobs has one of 70 MB.
 const LONGEST_INDEX: u64 = 128 << 20;
 
-/// The pack that is asked for just now.
+/// So many packs are kept in memory, the last ones that were asked for: steps that run at once read from several.
+const KEPT: usize = 3;
+
+/// A pack that is asked for just now.
 pub(super) struct Whole {
     pack: Digest,
     /// How many of its blobs were asked for.
@@ -134,21 +137,26 @@ impl Inner {
             return Ok(None);
         }
         {
-            let mut last = lock(&self.whole);
-            let last = match &mut *last {
-                Some(last) if last.pack == *pack => last,
-                other => other.insert(Whole { pack: *pack, asked: 0, bytes: None }),
-            };
-            last.asked += 1;
-            if last.bytes.is_some() || last.asked <= MANY {
-                return Ok(last.bytes.clone());
+            let mut kept = lock(&self.whole);
+            let known = kept.iter().position(|whole| whole.pack == *pack).and_then(|at| kept.remove(at));
+            let mut whole = known.unwrap_or(Whole { pack: *pack, asked: 0, bytes: None });
+            whole.asked += 1;
+            let (bytes, many) = (whole.bytes.clone(), whole.asked > MANY);
+            kept.push_back(whole);
+            if kept.len() > KEPT {
+                kept.pop_front();
+            }
+            if bytes.is_some() || !many {
+                return Ok(bytes);
             }
         }
         let name = names::pack(pack);
         // A single object, so that it comes in parts, several at once, and is tried again where it is cut.
         let Some(bytes) = self.object(&name, size).await? else { return Ok(None) };
         let bytes = Arc::new(bytes);
-        *lock(&self.whole) = Some(Whole { pack: *pack, asked: MANY, bytes: Some(Arc::clone(&bytes)) });
+        if let Some(whole) = lock(&self.whole).iter_mut().find(|whole| whole.pack == *pack) {
+            whole.bytes = Some(Arc::clone(&bytes));
+        }
         Ok(Some(bytes))
     }
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Child;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -180,7 +181,7 @@ fn whatever_a_server_does_a_run_has_one_warning_at_most_and_the_right_results() 
 }
 
 #[test]
-fn a_server_that_is_killed_while_it_sends_is_a_miss_and_what_came_of_it_is_not_asked_for_again() {
+fn a_server_that_is_killed_while_it_sends_is_a_miss_with_one_warning() {
     let (s3, alice) = lab();
     let line = s3.line();
     let bob = bob(&alice, &line);
@@ -198,8 +199,8 @@ fn a_server_that_is_killed_while_it_sends_is_a_miss_and_what_came_of_it_is_not_a
     alice.agrees_with(&bob);
 }
 
-/// A pull that is killed once the first part of the large file is there; where it lies.
-fn cut_pull(bob: &Scene, line: &Line) -> PathBuf {
+/// A pull that is ended so once the first part of the large file is there; where that lies.
+fn cut_pull(bob: &Scene, line: &Line, end: impl FnOnce(&mut Child)) -> PathBuf {
     line.treat(|question| match question.headers.get("range") {
         Some(range) if question.is_blob() && !range.starts_with("bytes=0-") => Act::Hold,
         _ => Act::Pass,
@@ -207,9 +208,10 @@ fn cut_pull(bob: &Scene, line: &Line) -> PathBuf {
     let mut pull = bob.start("cache pull p.toml weights");
     let first_part = || files(bob, "partial").into_iter().find(|path| fs::metadata(path).unwrap().len() == PART);
     wait_until("the first part is there", || first_part().is_some());
-    pull.kill().unwrap();
-    pull.wait().unwrap();
+    end(&mut pull);
+    assert!(!pull.wait().unwrap().success());
     line.treat(|_| Act::Pass);
+    line.revive();
     line.asked();
     first_part().unwrap()
 }
@@ -228,7 +230,7 @@ fn a_pull_that_was_killed_goes_on_from_the_bytes_that_came() {
     let (s3, alice) = lab();
     let line = s3.line();
     let bob = bob(&alice, &line);
-    cut_pull(&bob, &line);
+    cut_pull(&bob, &line, |pull| pull.kill().unwrap());
     bob.plumb("cache pull p.toml weights").exits(0);
     assert_eq!(asked_from(&line), [1, 2, 3, 4].map(|part| part * PART));
     assert_eq!(files(&bob, "partial"), Vec::<PathBuf>::new());
@@ -238,11 +240,23 @@ fn a_pull_that_was_killed_goes_on_from_the_bytes_that_came() {
 }
 
 #[test]
+fn a_pull_from_a_server_that_went_away_goes_on_when_it_is_back() {
+    let (s3, alice) = lab();
+    let line = s3.line();
+    let bob = bob(&alice, &line);
+    cut_pull(&bob, &line, |_| line.die());
+    let told = bob.plumb("run p.toml").exits(0);
+    assert_eq!((bob.executed().as_str(), warnings(&told)), ("", vec![]));
+    assert_eq!(asked_from(&line), [1, 2, 3, 4].map(|part| part * PART));
+    alice.agrees_with(&bob);
+}
+
+#[test]
 fn bytes_that_were_kept_and_are_wrong_are_thrown_away() {
     let (s3, alice) = lab();
     let line = s3.line();
     let bob = bob(&alice, &line);
-    let partial = cut_pull(&bob, &line);
+    let partial = cut_pull(&bob, &line, |pull| pull.kill().unwrap());
     fs::write(&partial, vec![0; PART as usize]).unwrap();
     let told = bob.plumb("run p.toml").exits(0);
     assert_eq!((bob.executed().as_str(), warnings(&told)), ("", vec![]));

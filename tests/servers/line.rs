@@ -37,7 +37,7 @@ pub enum Act {
     Change(fn(Vec<u8>) -> Vec<u8>),
     /// So long between pieces of the answer.
     Slow(Duration),
-    /// Never answers, and keeps the line.
+    /// Does not answer, and keeps the line until it goes dead.
     Hold,
 }
 
@@ -112,6 +112,7 @@ impl Line {
     /// Drops everything that is under way, and every question from now on.
     pub fn die(&self) {
         self.state.dead.store(true, Ordering::SeqCst);
+        self.state.news.notify_all();
     }
 
     /// Questions are answered again.
@@ -155,7 +156,11 @@ impl State {
                 io::copy(&mut reader.by_ref().take(length), &mut io::sink())?;
                 refuse(&client, status, code, header)
             }
-            Act::Hold => io::copy(&mut reader, &mut io::sink()).map(drop),
+            Act::Hold => {
+                let asked = self.asked.lock().unwrap();
+                drop(self.news.wait_while(asked, |_| !self.is_dead()).unwrap());
+                Ok(())
+            }
             Act::CutQuestion(after) => {
                 io::copy(&mut reader.by_ref().take(length.min(after as u64)), &mut io::sink()).map(drop)
             }
