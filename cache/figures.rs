@@ -6,10 +6,10 @@ use std::fs;
 use std::path::Path;
 
 use crate::blobs::{Temp, settle};
-use crate::census::{Census, Reach, files_below};
+use crate::census::{Census, Reach, digest_of, files_below};
 use crate::files;
 use crate::store::Store;
-use crate::{CacheError, Digest, Method};
+use crate::{ActionKey, CacheError, Digest, Method};
 
 /// Some of the bytes of a cache.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -107,6 +107,13 @@ impl Store {
         }
         beside.retain(|_, share| share.files > 0);
         Ok(beside)
+    }
+
+    /// The actions of which somebody else's signed record came here.
+    pub fn signed_actions(&self) -> Result<BTreeSet<ActionKey>, CacheError> {
+        let found = files_below(&self.inner.layout.folder("signed"))?;
+        let named = found.iter().filter_map(|(path, _)| digest_of(path.parent()?));
+        Ok(named.filter_map(|digest| digest.to_string().parse().ok()).collect())
     }
 
     /// How files get from the cache into a folder: for readers, and for who may write.

@@ -25,6 +25,7 @@
 //! marks     what people have disowned, shared
 //! testimony who else says the same, or otherwise
 //! upstream  the layers that are asked for what is not here
+//! holdings  the results of a cache or a layer
 //! bundle    results with their lineage in one file
 //! ```
 
@@ -44,6 +45,7 @@ mod files;
 mod find;
 mod gate;
 mod hash;
+mod holdings;
 mod index;
 mod ingest;
 mod keys;
@@ -84,6 +86,7 @@ pub use error::CacheError;
 pub use fetched::Fetched;
 pub use figures::{Figures, Share};
 pub use gate::Hold;
+pub use holdings::{Clash, Holding, Holdings};
 pub use keys::{KeyError, PublicKey, SecretKey};
 pub use layer::{Catalogue, Entry as CatalogueEntry, Layer, Parcel, Place, Published, Pushed, Shipment, Shipped};
 pub use lineage::{Lineage, LineageIndex};

@@ -187,9 +187,10 @@ fn other(words: &[&Word], chosen: &ActionRecord, people: &Policy) -> Other {
     Other { by, not_counted, outputs, environment }
 }
 
-type Differences = (Vec<String>, BTreeMap<String, (Option<String>, Option<String>)>);
+/// The outputs and the parts of the environment that differ.
+pub(crate) type Differences = (Vec<String>, BTreeMap<String, (Option<String>, Option<String>)>);
 
-fn differences(there: &ActionRecord, here: &ActionRecord) -> Differences {
+pub(crate) fn differences(there: &ActionRecord, here: &ActionRecord) -> Differences {
     let identity = |record: &ActionRecord, name: &String| {
         record.outputs.get(name).filter(|output| !output.diagnostic).map(|output| output.artifact.identity())
     };

@@ -100,6 +100,11 @@ impl Store {
         Ok(used.map(|used| used.run).collect())
     }
 
+    /// The actions on the list of each run, latest first: what it used and what it made.
+    pub fn used_by_runs(&self) -> Result<Vec<(String, Vec<ActionKey>)>, CacheError> {
+        Ok(self.all_used()?.into_iter().map(|used| (used.run, used.actions)).collect())
+    }
+
     /// The lists of all runs, latest first.
     pub(crate) fn all_used(&self) -> Result<Vec<Used>, CacheError> {
         let mut all = Vec::new();

@@ -26,6 +26,7 @@ pub mod protocol;
 pub mod provenance;
 pub mod schema;
 pub mod settings;
+pub mod sharing;
 pub mod show;
 pub mod source;
 pub mod stage;

@@ -334,6 +334,9 @@ impl Task {
         environment.insert("plumb".into(), env!("CARGO_PKG_VERSION").into());
         environment.insert("host".into(), maker::host());
         environment.insert("resources".into(), self.run.resources());
+        if !self.gpus.is_empty() {
+            environment.insert("gpus".into(), self.gpus.len().to_string());
+        }
         if !self.run.secrets.is_empty() {
             let names: Vec<&str> = self.run.secrets.iter().map(|secret| secret.name.as_str()).collect();
             environment.insert("secrets".into(), names.join(", "));

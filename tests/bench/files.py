@@ -103,4 +103,5 @@ def main():
     shutil.rmtree(options.folder)
 
 
-main()
+if __name__ == "__main__":
+    main()

