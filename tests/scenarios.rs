@@ -17,6 +17,7 @@ mod command_stages;
 mod comparing;
 mod detaching;
 mod diagnostics;
+mod diffing;
 mod disowning;
 mod distrusting;
 mod editing;

@@ -1,6 +1,7 @@
 //! `plumb cache`: what the cache holds, whether it is whole, what need not be in it, and what others share.
 
 pub(crate) mod bar;
+mod diff;
 mod disown;
 mod gc;
 mod ls;
@@ -54,6 +55,9 @@ pub enum CacheCommand {
     /// Bring results from layers, before somebody needs them
     #[command(after_help = pull::NOTES)]
     Pull(pull::PullArgs),
+    /// Set two layers, or this cache and one, side by side: what one lacks, what differs, what pulling would save
+    #[command(after_help = diff::NOTES)]
+    Diff(diff::DiffArgs),
     /// Keep results from ever being collected
     #[command(after_help = pin::EXAMPLES)]
     Pin(pin::PinArgs),
@@ -77,6 +81,7 @@ pub fn run(context: &Context, args: &CacheArgs) -> Result<Exit, Trouble> {
         CacheCommand::Verify(args) => verify::run(context, args),
         CacheCommand::Push(args) => push::run(context, args),
         CacheCommand::Pull(args) => pull::run(context, args),
+        CacheCommand::Diff(args) => diff::run(context, args),
         CacheCommand::Pin(args) => pin::pin(context, args),
         CacheCommand::Unpin(args) => pin::unpin(context, args),
         CacheCommand::Disown(args) => disown::disown(context, args),
