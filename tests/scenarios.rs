@@ -41,6 +41,7 @@ mod secrets;
 mod sharing;
 mod sick_layers;
 mod sources;
+mod threats;
 mod verifying;
 mod watching;
 mod web;

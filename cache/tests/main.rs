@@ -14,6 +14,7 @@ mod disown;
 mod fetched;
 mod hostile;
 mod layers;
+mod marks;
 mod mutations;
 mod packs;
 mod pushes;
