@@ -1,9 +1,10 @@
 //! Shared marks: they come back as they were signed, and are nothing else than marks.
 
-use plumb_cache::{ActionKey, Digest, SecretKey, SignedMarks, SignedRecord, Statement};
+use plumb_cache::{ActionKey, Digest, Layer, Place, Policy, SecretKey, SignedMarks, SignedRecord, Statement};
 use proptest::prelude::*;
 
 use crate::layers::scene::Scene;
+use crate::support::House;
 
 fn statement(number: u64, taken_back: bool) -> Statement {
     Statement {
@@ -30,6 +31,41 @@ fn of_one_signers_words_the_highest_number_counts_in_whatever_order_they_come() 
         let last = scene.store.last_words().unwrap();
         assert_eq!(last.into_values().collect::<Vec<_>>(), [statement(3, false)]);
     }
+}
+
+#[test]
+fn lists_are_read_once_and_of_strangers_only_some() {
+    for scene in Scene::everywhere() {
+        let (alice, house) = (SecretKey::new().unwrap(), House::new());
+        let reader = house.quick_store();
+        reader.set_people(Policy::new([(alice.public(), "alice".to_owned())], []));
+        assert_eq!(scene.layer.read_marks(&reader).unwrap(), Vec::<String>::new(), "none is none");
+        let marks = SignedMarks::sign(vec![statement(1, false)], &alice).unwrap();
+        scene.layer.publish_marks(&marks).unwrap();
+        for _ in 0..30 {
+            let stranger = SecretKey::new().unwrap();
+            scene.layer.publish_marks(&SignedMarks::sign(vec![statement(1, false)], &stranger).unwrap()).unwrap();
+        }
+        assert_eq!(scene.layer.read_marks(&reader).unwrap(), Vec::<String>::new());
+        assert_eq!((reader.last_words().unwrap().len(), reader.marks_heard()), (21, 21), "alice's and 20 of strangers");
+        assert!(reader.last_words().unwrap().contains_key(&(alice.public(), statement(1, false).made())));
+        let all = reader.all_disowned().unwrap();
+        assert_eq!((all.len(), all[0].mark.by.as_str()), (1, "shared by alice"), "hers alone is obeyed");
+        assert_eq!(reader.mark_of(&statement(1, false).made()).unwrap().as_ref(), Some(&all[0]));
+    }
+}
+
+#[test]
+fn whoever_cannot_list_a_layer_is_told_of_its_marks() {
+    let (scene, alice, house) = (Scene::in_memory(), SecretKey::new().unwrap(), House::new());
+    let reader = house.quick_store();
+    reader.set_people(Policy::new([(alice.public(), "alice".to_owned())], []));
+    let web = Layer::at("web", Place::new(scene.objects.clone()).read_only());
+    assert_eq!(web.read_marks(&reader).unwrap(), Vec::<String>::new());
+    scene.layer.publish_marks(&SignedMarks::sign(vec![statement(1, false)], &alice).unwrap()).unwrap();
+    assert_eq!(web.read_marks(&reader).unwrap(), Vec::<String>::new());
+    assert_eq!(reader.all_disowned().unwrap().len(), 1);
+    assert!(web.publish_marks(&SignedMarks::sign(vec![statement(2, true)], &alice).unwrap()).is_err());
 }
 
 #[test]
