@@ -45,7 +45,7 @@ use object_store::path::Path as Name;
 use object_store::{Error, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use tokio::sync::Semaphore;
 
-use self::asking::{Patience, SENDING, SILENCE, persist, within};
+use self::asking::{Patience, Pulse, SENDING, SILENCE, persist, within};
 pub use self::catalogue::{Catalogue, Entry};
 pub use self::parcel::Parcel;
 use self::place::Access;
@@ -163,8 +163,9 @@ impl Inner {
         if found.meta.size > longest {
             return Ok(Err(format!("it has {} bytes", found.meta.size)));
         }
-        let (mut bytes, mut stream) = (Vec::new(), found.into_stream());
+        let (mut bytes, mut stream, mut pulse) = (Vec::new(), found.into_stream(), Pulse::default());
         while let Some(chunk) = within(SILENCE, stream.try_next()).await? {
+            pulse.beat(chunk.len())?;
             bytes.extend_from_slice(&chunk);
             if bytes.len() as u64 > longest {
                 return Ok(Err("it is longer than it was said to be".into()));

@@ -48,6 +48,14 @@ pub fn of_settings(folder: &Path, reading: Reading<'_>, warn: Warn) -> Result<Op
     Ok(Some(Upstream::new(config.layers.into_iter().map(opener), policy, warn)))
 }
 
+/// A warning has one line.
+fn in_a_line(error: Diagnostic) -> String {
+    match error.hint {
+        Some(hint) => format!("{}; {hint}", error.message),
+        None => error.message,
+    }
+}
+
 /// Why the result of a recipe is not used that lies in a layer, as far as it was asked for.
 pub fn untrusted(store: &Store, recipe: &RecipeKey) -> Option<Cause> {
     let Refused { layer, signer, ancestor } = store.refused(recipe)?;
@@ -77,5 +85,5 @@ fn policy(config: &Config, own: Option<PublicKey>) -> Policy {
 
 fn opener((name, url): (String, String)) -> (String, Opener) {
     let called = name.clone();
-    (name, Box::new(move || layers::open(&called, &url).map_err(|error| error.message)))
+    (name, Box::new(move || layers::open(&called, &url).map_err(in_a_line)))
 }

@@ -237,7 +237,9 @@ impl Inner {
             return Err(self.lied(name, format!("it has {} bytes", found.meta.size)));
         }
         let (mut skip, mut left, mut stream) = (wanted.start, wanted.end - wanted.start, found.into_stream());
+        let mut pulse = Pulse::default();
         while let Some(chunk) = within(SILENCE, stream.try_next()).await.map_err(failed)? {
+            pulse.beat(chunk.len()).map_err(failed)?;
             let dropped = skip.min(chunk.len() as u64);
             skip -= dropped;
             let chunk = &chunk[dropped as usize..];

@@ -223,6 +223,7 @@ fn addresses_that_cannot_be_are_refused_with_what_to_do() {
     for url in ["https://me:word@host/x", "https://host/x?token=word"] {
         let bob = alice.bob(url);
         let told = bob.plumb("plan p.toml").exits(0);
+        assert!(warnings(&told)[0].ends_with("; write `https://HOST/FOLDER`"), "{}", told.stderr);
         assert_eq!(warnings(&told).len(), 1, "{}", told.stderr);
         assert!(!told.raw_stderr.contains("word@") && !told.raw_stderr.contains("=word"), "{}", told.raw_stderr);
     }

@@ -24,8 +24,8 @@ Examples:
 
 The bytes of these results are sent, and the records of everything they were made from, signed with your key (`plumb key
 new`). What the layer has is not sent again; a push that was cut goes on when it is typed again, and
-`--repair` also replaces what was damaged there. Layers are named in
-`config.toml` beside the key: `[layer.lab]` with `url = \"s3://bucket/folder\"` or a folder, and `write = \"lab\"`.";
+`--repair` also replaces what was damaged there. Layers are named in `config.toml` beside the key: `[layer.lab]` with
+`url = \"s3://bucket/folder\"` (or `gs://…`, `az://container/…`, a folder), and `write = \"lab\"`.";
 
 /// `plumb cache push`.
 #[derive(Debug, Clone, Args)]

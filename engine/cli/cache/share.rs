@@ -49,7 +49,7 @@ impl Pulpit {
         let (name, url) = push::chosen(&config, args.layer.as_deref())?;
         let key = SecretKey::read(&home.secret_key()).map_err(of_key)?;
         let key = key.ok_or_else(|| Trouble::usage("there is no key to sign with", "make one with `plumb key new`"))?;
-        let layer = layers::open(name, url).map_err(Diagnostics::from)?;
+        let layer = layers::open_to_write(name, url).map_err(Diagnostics::from)?;
         store.set_people(upstream::people()?);
         for complaint in layer.read_marks(store)? {
             context.printer.warning(&complaint);
