@@ -2,7 +2,7 @@
 """Results to a bucket and back, through moto's S3 on loopback: plumb beside DVC (dvc-s3), `aws s3 cp` and s5cmd, one
 checkpoint of 2 GB and 20,000 files of 4 KB; and a plan whose 10,000 results all lie in the bucket.
 
-    tests/bench/layers.py [--plumb target/release/plumb] [--folder /dev/shm/plumb-layers] [--peers FOLDER] [--small]
+    tests/bench/layers.py [--plumb target/release/plumb] [--folder /dev/shm/plumb-layers] [--peers FOLDER] [--part N]
                           [--only one|many|plan]
 
 push    what lies in the program's own cache, or in a folder, goes to an empty bucket of a fresh server
@@ -173,11 +173,12 @@ def plan(options, copiers, records):
         settle(options, server, options.folder, env)
         path = shapes.save(os.path.join(options.folder, "p.toml"), f"""schema = 1
 [axes]
-n = {{ replicate = {records} }}
+n = {{ replicate = {records // 25} }}
+part = {{ replicate = 25 }}
 [stage.step]
 uses = "command"
 outputs = {{ out = "out" }}
-with.argv = ["sh", "-c", "echo $0 > {{out:out}}", {{ axis = "n" }}]
+with.argv = ["sh", "-c", "echo $0 $1 > {{out:out}}", {{ axis = "n" }}, {{ axis = "part" }}]
 """)
         command = lambda cache, *words: [options.plumb, "--cache", os.path.join(options.folder, cache), *words, path]
         run(command("mine", "run"), env=env)
@@ -196,11 +197,11 @@ def main():
     parser.add_argument("--folder", default="/dev/shm/plumb-layers")
     parser.add_argument("--peers", default=os.path.expanduser("~/.cache/plumb-bench-peers"))
     parser.add_argument("--only", choices=("one", "many", "plan"))
-    parser.add_argument("--small", action="store_true", help="a sixteenth of the data")
+    parser.add_argument("--part", type=int, default=1, metavar="N", help="an N-th of the data")
     options = parser.parse_args()
     options.plumb = os.path.abspath(options.plumb)
     copiers = peers.Peers(os.path.join(options.peers, "copiers"), peers.COPIERS)
-    part = 16 if options.small else 1
+    part = options.part
     for kind, amount in (("plan", 10_000 // part), ("one", (2 << 30) // part), ("many", 20_000 // part)):
         if options.only in (None, kind):
             plan(options, copiers, amount) if kind == "plan" else transfers(options, copiers, kind, amount)
