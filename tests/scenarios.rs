@@ -15,6 +15,7 @@ mod causes;
 mod checkpoints;
 mod command_stages;
 mod comparing;
+mod cut_transfers;
 mod detaching;
 mod diagnostics;
 mod diffing;
