@@ -122,6 +122,9 @@ pub enum CacheError {
         /// What is wrong with it.
         why: String,
     },
+    /// Somebody asked to wait for layers no longer.
+    #[error("stopped while waiting for a layer")]
+    Stopped,
     /// Neither `XDG_CACHE_HOME` nor `HOME` says where the cache is.
     #[error("there is no home folder to keep the cache in")]
     NoHome,

@@ -38,6 +38,7 @@ mod uploads;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::future::Future;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use futures_util::TryStreamExt;
@@ -54,6 +55,7 @@ pub(crate) use self::pull::LONGEST_FOLDER;
 pub(crate) use self::push::blobs_of;
 pub use self::push::{Pushed, Shipment, Shipped};
 pub use self::records::Published;
+use self::runtime::Broken;
 use crate::pack::Manifest;
 use crate::{CacheError, Digest};
 
@@ -64,6 +66,8 @@ pub(crate) const FORMAT: &[u8] = b"plumb-layer 1\n";
 #[derive(Clone)]
 pub struct Layer {
     inner: Arc<Inner>,
+    /// Once it is set, nothing is waited for any more.
+    stopped: Arc<AtomicBool>,
 }
 
 struct Inner {
@@ -95,7 +99,13 @@ impl Layer {
         let objects = Arc::clone(&place.objects);
         let parts = Semaphore::new(blobs::AT_ONCE);
         let (indexes, whole) = (Mutex::default(), Mutex::default());
-        Layer { inner: Arc::new(Inner { name: name.into(), objects, place, indexes, whole, parts }) }
+        let inner = Arc::new(Inner { name: name.into(), objects, place, indexes, whole, parts });
+        Layer { inner, stopped: Arc::default() }
+    }
+
+    /// The same, which nobody waits for once this is set.
+    pub(crate) fn heeding(self, stopped: &Arc<AtomicBool>) -> Layer {
+        Layer { stopped: Arc::clone(stopped), ..self }
     }
 
     /// Its name.
@@ -118,7 +128,10 @@ impl Layer {
         &self,
         work: impl Future<Output = Result<T, CacheError>> + Send + 'static,
     ) -> Result<T, CacheError> {
-        runtime::wait(work).unwrap_or_else(|why| Err(self.inner.trouble("working on it", why)))
+        runtime::wait(work, &self.stopped).unwrap_or_else(|broken| match broken {
+            Broken::Stopped => Err(CacheError::Stopped),
+            Broken::Failed(why) => Err(self.inner.trouble("working on it", why)),
+        })
     }
 }
 

@@ -16,6 +16,7 @@
 //! v1/quarantine/           what was found damaged             v1/index/   unchanged sources, downloads, lineages
 //! v1/partial/              downloads that were cut           v1/layers/  catalogues of layers
 //! v1/uploads/              uploads that were cut
+//! v1/outbox/LAYER/        results that wait to be sent to a layer
 //! v1/signed/ab/cdef…/      records that came from others, as they signed them
 //! v1/marks/                results that others have disowned, as they signed it
 //! v1/confirmed/ab/cdef…    what was made here after it had come from others

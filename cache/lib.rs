@@ -27,6 +27,7 @@
 //! upstream  the layers that are asked for what is not here
 //! holdings  the results of a cache or a layer
 //! bundle    results with their lineage in one file
+//! outbox    results that wait to be sent
 //! ```
 
 mod ancestry;
@@ -56,6 +57,7 @@ mod lock;
 mod marks;
 mod materialise;
 mod memo;
+mod outbox;
 mod pack;
 mod pins;
 mod projects;
@@ -92,6 +94,7 @@ pub use layer::{Catalogue, Entry as CatalogueEntry, Layer, Parcel, Place, Publis
 pub use lineage::{Lineage, LineageIndex};
 pub use marks::{LastWords, SignedMarks, Statement};
 pub use materialise::{Materialise, Method};
+pub use outbox::Waiting;
 pub use pack::Packed;
 pub use pins::Pin;
 pub use projects::Project;

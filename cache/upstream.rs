@@ -33,6 +33,8 @@ pub struct Upstream {
     policy: Policy,
     warn: Warn,
     known: Mutex<Known>,
+    /// Once it is set, no layer is waited for any more.
+    stopped: Arc<AtomicBool>,
 }
 
 struct Source {
@@ -110,7 +112,13 @@ impl Upstream {
     /// Layers by name, the nearest first. Nothing is opened yet.
     pub fn new(layers: impl IntoIterator<Item = (String, Opener)>, policy: Policy, warn: Warn) -> Upstream {
         let source = |(name, open)| Source { name, open, opened: OnceLock::new(), sick: AtomicBool::new(false) };
-        Upstream { sources: layers.into_iter().map(source).collect(), policy, warn, known: Mutex::default() }
+        Upstream {
+            sources: layers.into_iter().map(source).collect(),
+            policy,
+            warn,
+            known: Mutex::default(),
+            stopped: Arc::default(),
+        }
     }
 
     fn offers(&self, store: &Store, find: impl Fn(&Catalogue) -> Vec<&Entry>) -> Result<Vec<ActionRecord>, CacheError> {
@@ -125,7 +133,12 @@ impl Upstream {
                 }
                 match self.policy.judge(&signed, &Voices { upstream: self, store })? {
                     Verdict::Trusted => {
-                        let offer = Offer { source: at, entry: entry.clone(), signed, gate: Mutex::default() };
+                        let offer = Offer {
+                            source: at,
+                            entry: opened.catalogue.with_all_packs(entry),
+                            signed,
+                            gate: Mutex::default(),
+                        };
                         lock(&self.known).offers.entry(made).or_insert_with(|| Arc::new(offer));
                         records.push(record);
                     }
@@ -157,9 +170,12 @@ impl Upstream {
     /// The layer and its list, if it is well.
     fn opened<'u>(&'u self, store: &Store, source: &'u Source) -> Option<&'u Opened> {
         let open = || {
-            let layer = (source.open)().map_err(|why| self.sicken(source, &why)).ok()?;
-            let catalogue = layer.catalogue(store).map_err(|error| self.sicken(source, &error)).ok()?;
-            let marks = layer.read_marks(store).map_err(|error| self.sicken(source, &error)).ok()?;
+            let layer = (source.open)().map_err(|why| self.sicken(source, &why)).ok()?.heeding(&self.stopped);
+            let read = layer.catalogue(store).and_then(|catalogue| Ok((catalogue, layer.read_marks(store)?)));
+            let (catalogue, marks) = match read {
+                Err(CacheError::Stopped) => return None,
+                read => read.map_err(|error| self.sicken(source, &error)).ok()?,
+            };
             marks.iter().for_each(|complaint| self.tell(complaint));
             catalogue.complaints().iter().for_each(|complaint| self.tell(complaint));
             Some(Opened { layer, catalogue })
@@ -255,6 +271,13 @@ impl Store {
 
     pub(crate) fn upstream(&self) -> Option<&Upstream> {
         self.inner.upstream.get()
+    }
+
+    /// Waits for layers no longer, neither now nor later: what comes just now is dropped, and `bring` says so.
+    pub fn ask_no_more(&self) {
+        if let Some(upstream) = self.upstream() {
+            upstream.stopped.store(true, Ordering::Relaxed);
+        }
     }
 
     /// The trusted records of a recipe that lie in layers, those of nearer layers first.

@@ -105,6 +105,13 @@ impl Store {
         Ok(self.all_used()?.into_iter().map(|used| (used.run, used.actions)).collect())
     }
 
+    /// The actions whose results a run asked for or made; none where its list is gone.
+    pub fn used_by(&self, run: &str) -> Result<Vec<ActionKey>, CacheError> {
+        let path = self.runs_folder().join(run).join("uses");
+        let used = read_if_there(&path)?.and_then(|bytes| parse(&bytes, run.to_owned(), false));
+        Ok(used.map(|used| used.actions).unwrap_or_default())
+    }
+
     /// The lists of all runs, latest first.
     pub(crate) fn all_used(&self) -> Result<Vec<Used>, CacheError> {
         let mut all = Vec::new();

@@ -6,6 +6,7 @@
 //! trust = ["alice", "ci"]      # of the keys below; all of them where this is left out
 //! distrust = ["mallory"]       # not even what came from them before: `plumb key distrust mallory` writes this line
 //! write = "lab"                # the layer that `plumb cache push` sends to
+//! push = "always"              # and `plumb run` too, after each step; "asked" is the default
 //! [keys]
 //! alice = "ed25519:9f…"        # `plumb key trust alice ed25519:9f…` writes this line
 //! [layer.lab]
@@ -13,7 +14,7 @@
 //! ```
 //!
 //! A project comes from anywhere: its file may narrow `trust` and name layers to read. Keys in it would let whoever wrote
-//! it speak for themselves, and `write` would send one's results to them, so both are refused.
+//! it speak for themselves, and `write` and `push` would send one's results to them, so these are refused.
 
 mod edit;
 
@@ -74,6 +75,18 @@ pub struct Config {
     pub layers: BTreeMap<String, String>,
     /// The layer that is pushed to.
     pub write: Option<String>,
+    /// When.
+    pub push: Push,
+}
+
+/// When results are sent to the layer that is pushed to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Push {
+    /// When `plumb cache push` is typed.
+    #[default]
+    Asked,
+    /// After each step of a run too.
+    Always,
 }
 
 /// Of one file.
@@ -84,6 +97,7 @@ struct Settings {
     distrust: Vec<String>,
     layers: BTreeMap<String, String>,
     write: Option<String>,
+    push: Push,
 }
 
 /// Who wrote a file.
@@ -120,7 +134,8 @@ impl Config {
         let trusted = trusted.filter(|name| !distrusted.contains(*name)).cloned().collect();
         // One's own word on what a name means comes before a project's.
         let layers = project.layers.into_iter().chain(person.layers).collect();
-        Ok(Config { trusted, distrusted, keys: person.keys, layers, write: person.write })
+        let (write, push) = (person.write, person.push);
+        Ok(Config { trusted, distrusted, keys: person.keys, layers, write, push })
     }
 }
 
@@ -153,12 +168,13 @@ impl Settings {
         let distrust = distrust(&mut fields, author, &keys, &mut complaints);
         let layers = layers(&mut fields, &mut complaints);
         let write = write(&mut fields, author, &layers, &mut complaints);
+        let push = push(&mut fields, author, write.is_some(), &mut complaints);
         fields.finish("top-level", &mut complaints);
         match complaints.any_errors() {
             true => Err(Diagnostics::located(complaints.all, file, text)),
             false => {
                 let trust = trust.map(|names| names.into_iter().map(|name| name.into_inner().into_owned()).collect());
-                Ok(Settings { keys, trust, distrust, layers, write })
+                Ok(Settings { keys, trust, distrust, layers, write, push })
             }
         }
     }
@@ -224,6 +240,25 @@ fn write(
         complaints.unknown(name.span(), "layer", name.get_ref(), layers.keys().map(String::as_str));
     }
     Some(name.into_inner().into_owned())
+}
+
+fn push(fields: &mut Fields<'_>, author: Author, writes: bool, complaints: &mut Complaints) -> Push {
+    let Some(when) = fields.text("push", complaints) else { return Push::Asked };
+    if author == Author::Project {
+        let hint = "put `push` into your own `config.toml`".to_string();
+        complaints.add(Diagnostic::at(when.span(), "a project must not say when results are sent").hint(hint));
+        return Push::Asked;
+    }
+    match when.get_ref().as_ref() {
+        "asked" => {}
+        "always" if writes => return Push::Always,
+        "always" => {
+            let hint = "name the layer: `write = \"lab\"`".to_string();
+            complaints.add(Diagnostic::at(when.span(), "`push` needs a layer to push to").hint(hint));
+        }
+        other => complaints.unknown(when.span(), "time to push", other, ["asked", "always"]),
+    }
+    Push::Asked
 }
 
 fn check_known(trust: &[Text<'_>], keys: &BTreeMap<String, PublicKey>, complaints: &mut Complaints) {

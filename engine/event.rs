@@ -220,6 +220,26 @@ pub enum Event {
         /// Wall time.
         took: Duration,
     },
+    /// A run that is over waits until what is on its way to a layer is there.
+    Sending {
+        /// The layer.
+        layer: String,
+        /// Bytes so far.
+        done: u64,
+        /// Bytes in all.
+        total: u64,
+    },
+    /// What a run has sent to the layer that settings name.
+    Sent {
+        /// The layer.
+        layer: String,
+        /// Results that it has now, with all their bytes.
+        results: usize,
+        /// Bytes that it had not.
+        bytes: u64,
+        /// Results that wait in the outbox: they go with the next run, or with `plumb cache push`.
+        waiting: usize,
+    },
     /// A step's result is in the cache.
     Hit {
         /// Address.

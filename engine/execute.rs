@@ -48,6 +48,7 @@ use self::machine::Limits;
 use self::schedule::{Report, Round, Scheduler};
 use self::slots::Slots;
 use crate::clock::Stopwatch;
+use crate::courier::{Courier, Parting};
 use crate::error::{EngineError, ExitClass};
 use crate::event::{Cause, Event};
 use crate::graph::{Graph, Reference, SourceId, StepId};
@@ -83,6 +84,10 @@ pub struct RunOptions {
     pub detached: bool,
     /// Is told the run's id once the plan is made.
     pub began: Option<fn(&str)>,
+    /// Who sends what the run makes to a layer.
+    pub courier: Option<Courier>,
+    /// Whether the courier shall finish with the run.
+    pub parting: Parting,
 }
 
 impl Default for RunOptions {
@@ -99,6 +104,8 @@ impl Default for RunOptions {
             executor: Arc::new(local::Local::default()),
             detached: false,
             began: None,
+            courier: None,
+            parting: Parting::default(),
         }
     }
 }
@@ -173,10 +180,18 @@ pub(crate) struct Teller<'a> {
     why: BTreeMap<StepId, Vec<Cause>>,
     /// Told once, however often the run is planned again.
     skipped: BTreeSet<String>,
+    /// What it has to tell is told with the next event.
+    courier: Option<Courier>,
 }
 
 impl Teller<'_> {
     fn tell(&mut self, event: &Event) {
+        let told = self.courier.as_ref().map(Courier::told).unwrap_or_default();
+        told.iter().for_each(|event| self.tell_one(event));
+        self.tell_one(event);
+    }
+
+    fn tell_one(&mut self, event: &Event) {
         if let Event::Skipped { step, .. } = event
             && !self.skipped.insert(step.clone())
         {
@@ -215,6 +230,7 @@ pub async fn run(
     let watch = Stopwatch::start();
     let facts = telling(&mut sink, |tell| plan::facts(graph, store, tell))?;
     options.stop.know(&facts);
+    let heeding = tokio::spawn(bring::heed(store.clone(), options.stop.clone()));
     // Held until what the plan found is on the run's list.
     let hold = store.hold()?;
     let mut plan = plan::plan_first(graph, store, &options.plan, facts)?;
@@ -226,7 +242,8 @@ pub async fn run(
     kept.list(&plan)?;
     index_anew(store, &plan)?;
     drop(hold);
-    let mut teller = Teller { sink: &mut sink, recorder, why: BTreeMap::new(), skipped: BTreeSet::new() };
+    let courier = options.courier.clone();
+    let mut teller = Teller { sink: &mut sink, recorder, why: BTreeMap::new(), skipped: BTreeSet::new(), courier };
     let mut summary = Summary {
         run: teller.recorder.as_ref().map(|recorder| recorder.id().to_string()),
         records: BTreeMap::new(),
@@ -281,7 +298,11 @@ pub async fn run(
     summary.saved =
         summary.records.iter().filter(|(id, _)| !summary.ran.contains(id)).map(|(_, record)| took(record)).sum();
     summary.took = watch.elapsed();
+    if let Some(courier) = &options.courier {
+        courier.part(options.parting, &options.stop, &mut |event| teller.tell(event));
+    }
     finish(&summary, &mut teller);
+    heeding.abort();
     Ok(summary)
 }
 
@@ -357,6 +378,7 @@ fn new_round<'a>(
         fresh,
         keep_going: options.keep_going,
         detached: options.detached,
+        courier: options.courier.clone(),
         failed_before,
     })
 }

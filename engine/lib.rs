@@ -6,6 +6,7 @@ pub mod canonical;
 pub mod clock;
 pub mod command;
 pub mod config;
+pub mod courier;
 pub mod diagnostic;
 pub mod error;
 pub mod estimate;

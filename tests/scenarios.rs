@@ -33,6 +33,7 @@ mod large;
 mod layer_addresses;
 mod locks;
 mod people;
+mod pushing;
 mod reading;
 mod reruns;
 mod resources;

@@ -40,6 +40,7 @@ impl Store {
             *runs += 1;
             roots.runs.insert(used.run);
         }
+        roots.actions.extend(self.all_waiting()?);
         roots.live.extend(self.claimed()?);
         roots.actions.extend(&roots.live);
         roots.digests.extend(&roots.live_sources);

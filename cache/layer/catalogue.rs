@@ -13,6 +13,9 @@ use super::segments::Segment;
 use crate::store::Store;
 use crate::{ActionKey, CacheError, Digest, RecipeKey, SignedRecord};
 
+/// Others' packs are looked into until there are so many: each costs a request, and anybody may add some.
+const MOST_PACKS: usize = 32;
+
 /// What a layer holds of one record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -121,6 +124,18 @@ impl Catalogue {
     /// Those of an action.
     pub fn of_action(&self, action: &ActionKey) -> Vec<&Entry> {
         self.chosen(self.by_action.get(action))
+    }
+
+    /// An entry that knows further packs: those in which others have sent the bytes of the same action. A damaged pack is
+    /// so helped by whoever makes the result again.
+    pub(crate) fn with_all_packs(&self, entry: &Entry) -> Entry {
+        let mut whole = entry.clone();
+        for pack in self.of_action(&entry.action).into_iter().flat_map(|other| &other.packs) {
+            if whole.packs.len() < MOST_PACKS && !whole.packs.contains(pack) {
+                whole.packs.push(*pack);
+            }
+        }
+        whole
     }
 
     fn chosen(&self, found: Option<&Vec<usize>>) -> Vec<&Entry> {

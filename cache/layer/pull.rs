@@ -109,13 +109,11 @@ impl Layer {
         if store.holds(digest, size.unwrap_or(0))? {
             return Ok(true);
         }
-        if size.is_none_or(|size| size <= SMALL) {
-            for pack in packs {
-                if let Some(bytes) = self.fetch_packed(pack, digest)? {
-                    progress(bytes.len() as u64);
-                    return store.put(&bytes).map(|_| true);
-                }
-            }
+        if size.is_none_or(|size| size <= SMALL)
+            && let Some(bytes) = self.fetch_from(packs, digest)?
+        {
+            progress(bytes.len() as u64);
+            return store.put(&bytes).map(|_| true);
         }
         let size = match size {
             Some(size) => size,
@@ -138,6 +136,20 @@ impl Layer {
         partial.done()?;
         progress(size);
         Ok(true)
+    }
+
+    /// From the first of these packs that has it whole: one that was damaged may have been sent again in another.
+    fn fetch_from(&self, packs: &[Digest], digest: &Digest) -> Result<Option<Vec<u8>>, CacheError> {
+        let mut lied = None;
+        for pack in packs {
+            match self.fetch_packed(pack, digest) {
+                Ok(None) => {}
+                Ok(bytes) => return Ok(bytes),
+                Err(error @ CacheError::LayerLied { .. }) => lied = Some(error),
+                Err(error) => return Err(error),
+            }
+        }
+        lied.map_or(Ok(None), Err)
     }
 
     fn length_of(&self, digest: &Digest) -> Result<Option<u64>, CacheError> {

@@ -2,7 +2,9 @@
 
 use std::future::Future;
 use std::sync::OnceLock;
-use std::sync::mpsc::sync_channel;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 
@@ -12,14 +14,38 @@ const THREADS: usize = 2;
 /// Never dropped: that would wait, which a caller within another runtime must not.
 static RUNTIME: OnceLock<Result<Runtime, String>> = OnceLock::new();
 
-/// Waits for work, from within another runtime too; what went wrong with the work itself, where it panicked.
-pub(super) fn wait<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Result<T, String> {
+/// How often it is looked whether to stop.
+const TICK: Duration = Duration::from_millis(50);
+
+/// Why work came to nothing.
+pub(super) enum Broken {
+    /// Somebody asked for that; the work is dropped where it stands.
+    Stopped,
+    /// It panicked, or there is no runtime.
+    Failed(String),
+}
+
+/// Waits for work, from within another runtime too, until it is done or to be stopped.
+pub(super) fn wait<T: Send + 'static>(
+    work: impl Future<Output = T> + Send + 'static,
+    stopped: &AtomicBool,
+) -> Result<T, Broken> {
     let start = || Builder::new_multi_thread().worker_threads(THREADS).thread_name("layer").enable_all().build();
     let runtime = RUNTIME.get_or_init(|| start().map_err(|error| format!("no runtime: {error}"))).as_ref();
     let (send, receive) = sync_channel(1);
-    runtime.map_err(String::clone)?.spawn(async move {
+    let task = runtime.map_err(|why| Broken::Failed(why.clone()))?.spawn(async move {
         // Nobody waits any more: nobody misses the answer.
         let _ = send.send(work.await);
     });
-    receive.recv().map_err(|_| "it ended early".to_owned())
+    loop {
+        match receive.recv_timeout(TICK) {
+            Ok(done) => return Ok(done),
+            Err(RecvTimeoutError::Disconnected) => return Err(Broken::Failed("it ended early".to_owned())),
+            Err(RecvTimeoutError::Timeout) if stopped.load(Ordering::Relaxed) => {
+                task.abort();
+                return Err(Broken::Stopped);
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+    }
 }

@@ -78,7 +78,11 @@ impl Display {
         }
         match event {
             Event::Planned { steps, hits, runs, may_run } => self.planned(*steps, *hits, *runs, *may_run),
-            Event::Fetching { source, from, done, total } => self.fetching(source, from, *done, *total),
+            Event::Fetching { source, from, done, total } => {
+                self.transfer("fetch", source, ("from", from), *done, *total)
+            }
+            Event::Sending { layer, done, total } => self.transfer("send", layer, ("to", layer), *done, Some(*total)),
+            Event::Sent { .. } => self.sent(),
             Event::Fetched { source, from, bytes, took } => {
                 self.fetched(source, from, *bytes, *took);
             }
@@ -142,11 +146,11 @@ impl Display {
     }
 
     // A download of a moment is told once, when it is over.
-    fn fetching(&mut self, source: &str, from: &str, done: u64, total: Option<u64>) {
-        let fetch = match self.fetches.entry(source.to_owned()) {
+    fn transfer(&mut self, verb: &str, name: &str, (word, place): (&str, &str), done: u64, total: Option<u64>) {
+        let fetch = match self.fetches.entry(name.to_owned()) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(new) => {
-                let bar = self.bars.as_ref().map(|bars| bars.fetch(source));
+                let bar = self.bars.as_ref().map(|bars| bars.transfer(verb, name));
                 new.insert(Fetch { watch: Stopwatch::start(), told: Duration::ZERO, bar })
             }
         };
@@ -162,8 +166,14 @@ impl Display {
             bar.set_message(text);
         } else if at.saturating_sub(fetch.told) >= soon {
             fetch.told = at;
-            self.line(Tone::Strong, "fetch", source, &format!("{text} from {from}"));
+            self.line(Tone::Strong, verb, name, &format!("{text} {word} {place}"));
         }
+    }
+
+    // What was sent is told when all is over.
+    fn sent(&mut self) {
+        let bars = std::mem::take(&mut self.fetches).into_values().filter_map(|fetch| fetch.bar);
+        bars.for_each(|bar| bar.finish_and_clear());
     }
 
     fn fetched(&mut self, source: &str, from: &str, bytes: u64, took: Duration) {
@@ -260,10 +270,10 @@ impl Bars {
         bar
     }
 
-    fn fetch(&self, name: &str) -> ProgressBar {
+    fn transfer(&self, verb: &str, name: &str) -> ProgressBar {
         let bar = self.all.insert_before(&self.total, ProgressBar::no_length());
-        bar.set_style(style("  {spinner} fetch {prefix}  {bar:24}  {msg}  {binary_bytes_per_sec}"));
-        bar.set_prefix(name.to_owned());
+        bar.set_style(style("  {spinner} {prefix}  {bar:24}  {msg}  {binary_bytes_per_sec}"));
+        bar.set_prefix(format!("{verb} {name}"));
         bar.enable_steady_tick(Duration::from_millis(200));
         bar
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use plumb_cache::Store;
 use plumb_engine::budget::Fit;
+use plumb_engine::courier::{Courier, Parting};
 use plumb_engine::error::EngineError;
 use plumb_engine::estimate::Forecast;
 use plumb_engine::event::Spent;
@@ -30,20 +31,48 @@ use crate::trouble::{self, Trouble};
 
 /// Runs the command.
 pub fn run(context: &Context, args: &RunArgs) -> Result<Exit, Trouble> {
-    run_until(context, args, &Stop::default())
-}
-
-/// The same, stopped by others too.
-pub fn run_until(context: &Context, args: &RunArgs, stop: &Stop) -> Result<Exit, Trouble> {
     if args.detach && !args.detached {
         return detach::start(context, &args.pipeline.file, args.form.json);
     }
-    // A detached run says on stdout only that it began.
-    let manner = match (args.form.json && !args.detached, args.verbose) {
+    let courier = Courier::of_settings(&context.store()?)?;
+    let stop = Stop::default();
+    let exit = run_until(context, args, &stop, courier.as_ref().map(|courier| (courier, Parting::Leave)));
+    courier.iter().for_each(|courier| leave(context, courier, manner(args), &stop));
+    exit
+}
+
+/// What is under way to a layer when all is over, as after a failure between two turns.
+pub fn leave(context: &Context, courier: &Courier, manner: Manner, stop: &Stop) {
+    let mut display = Display::new(context.printer.clone(), manner);
+    let mut told = Summary::default();
+    courier.part(Parting::Leave, stop, &mut |event| {
+        display.tell(event);
+        told.take(event);
+    });
+    display.close();
+    if manner != Manner::Json {
+        told.tell_sent(&context.printer);
+    }
+    courier.close();
+}
+
+// A detached run says on stdout only that it began.
+fn manner(args: &RunArgs) -> Manner {
+    match (args.form.json && !args.detached, args.verbose) {
         (true, _) => Manner::Json,
         (false, true) => Manner::Verbose,
         (false, false) => Manner::People,
-    };
+    }
+}
+
+/// The same, stopped by others too, with whoever sends what is made.
+pub fn run_until(
+    context: &Context,
+    args: &RunArgs,
+    stop: &Stop,
+    courier: Option<(&Courier, Parting)>,
+) -> Result<Exit, Trouble> {
+    let manner = manner(args);
     let mut choice = args.choice.clone();
     let mut allowance = args.allowance.clone();
     let (mut measured, mut ended, mut turn_of) = (None, None, None);
@@ -56,6 +85,10 @@ pub fn run_until(context: &Context, args: &RunArgs, stop: &Stop) -> Result<Exit,
             RunOptions { plan, limits, keep_going: args.keep_going, stop: stop.clone(), ..RunOptions::default() };
         let mut options = if args.detached { detach::inside(options) } else { options };
         let turn = growth::turn(&mut graph, measured, &options.plan.fresh, &context.printer)?;
+        if let Some((courier, parting)) = courier {
+            options.courier = Some(courier.clone());
+            options.parting = if turn == Turn::Measure { Parting::Stay } else { parting };
+        }
         let count = graph.growing.as_ref().map(|growing| growing.count);
         if let (Some(exit), Turn::Goals) = (ended, turn)
             && measured == count

@@ -28,6 +28,8 @@ pub struct Summary {
     skipped: Vec<String>,
     done: Option<Done>,
     spent: Spent,
+    /// Lines about what was sent to a layer.
+    sent: Vec<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -71,6 +73,7 @@ impl Summary {
                 let (step, error, hint, log) = (step.clone(), error.clone(), hint.clone(), log.clone());
                 self.failures.push(Failure { step, error, hint, log });
             }
+            Event::Sent { layer, results, bytes, waiting } => self.sent.extend(sent(layer, *results, *bytes, *waiting)),
             Event::Skipped { step, .. } => self.skipped.push(step.clone()),
             Event::Done { took, saved, .. } => self.done = Some(Done { took: *took, saved: *saved }),
             _ => {}
@@ -99,6 +102,12 @@ impl Summary {
         }
         printer.note("");
         printer.note(&self.line());
+        self.tell_sent(printer);
+    }
+
+    /// Only what was sent to a layer.
+    pub fn tell_sent(&self, printer: &Printer) {
+        self.sent.iter().for_each(|line| printer.note(line));
     }
 
     fn table(&self) -> Table {
@@ -143,6 +152,13 @@ impl Summary {
         }
         told.join(", ")
     }
+}
+
+fn sent(layer: &str, results: usize, bytes: u64, waiting: usize) -> Vec<String> {
+    let sent = format!("sent {} ({}) to `{layer}`", units::plural(results, "result"), units::size(bytes));
+    let wait = if waiting == 1 { "1 result waits".into() } else { format!("{waiting} results wait") };
+    let wait = format!("{wait} for `{layer}`: sent with the next run, or by `plumb cache push`");
+    [(results, sent), (waiting, wait)].into_iter().filter(|(count, _)| *count > 0).map(|(_, line)| line).collect()
 }
 
 /// The first of several causes, with how many more there are.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::Args;
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use plumb_cache::RecipeKey;
+use plumb_engine::courier::{Courier, Parting};
 use plumb_engine::error::EngineError;
 use plumb_engine::execute::Stop;
 use plumb_engine::graph::Graph;
@@ -21,6 +22,7 @@ use crate::allowance::AllowanceArgs;
 use crate::args::{Form, Pipeline, RunArgs};
 use crate::choice::Choice;
 use crate::context::Context;
+use crate::display::Manner;
 use crate::exit::Exit;
 use crate::resources::ResourceArgs;
 use crate::run;
@@ -97,6 +99,17 @@ enum Wake {
     Asked,
 }
 
+impl Wake {
+    /// A request to end, while what is under way is finished; `false` once that is over.
+    fn hurries(&self, stop: &Stop) -> bool {
+        if matches!(self, Wake::Asked) {
+            stop.ask();
+            stop.ask();
+        }
+        !matches!(self, Wake::Over)
+    }
+}
+
 /// Runs the command.
 pub fn run(context: &Context, args: &WatchArgs) -> Result<Exit, Trouble> {
     let (send, wakes) = mpsc::channel();
@@ -104,8 +117,30 @@ pub fn run(context: &Context, args: &WatchArgs) -> Result<Exit, Trouble> {
     let mut watch = Watch::new(&args.pipeline.file, cache, send.clone())?;
     listen(send.clone())?;
     let mut wakes = Wakes { send, receive: wakes };
+    let courier = Courier::of_settings(&context.store()?)?;
+    let ended = watching(context, args, &mut watch, &mut wakes, courier.as_ref());
+    if let Some(courier) = &courier {
+        let manner = if args.form.json { Manner::Json } else { Manner::People };
+        let (stop, over, wakes) = (&Stop::default(), wakes.send.clone(), &mut wakes);
+        std::thread::scope(|scope| {
+            // The first request has ended the watch: another one ends what is under way too.
+            scope.spawn(move || while wakes.receive.recv().is_ok_and(|wake| wake.hurries(stop)) {});
+            run::leave(context, courier, manner, stop);
+            drop(over.send(Wake::Over));
+        });
+    }
+    ended
+}
+
+fn watching(
+    context: &Context,
+    args: &WatchArgs,
+    watch: &mut Watch,
+    wakes: &mut Wakes,
+    courier: Option<&Courier>,
+) -> Result<Exit, Trouble> {
     loop {
-        let Some(meanwhile) = once(context, args, &mut watch, &mut wakes)? else { return Ok(Exit::Stopped) };
+        let Some(meanwhile) = once(context, args, watch, wakes, courier)? else { return Ok(Exit::Stopped) };
         if meanwhile == Meanwhile::Changed {
             continue;
         }
@@ -128,6 +163,7 @@ fn once(
     args: &WatchArgs,
     watch: &mut Watch,
     wakes: &mut Wakes,
+    courier: Option<&Courier>,
 ) -> Result<Option<Meanwhile>, Trouble> {
     let asked = RunArgs {
         pipeline: args.pipeline.clone(),
@@ -146,7 +182,8 @@ fn once(
         let followed = context.load(&args.pipeline, &args.steps).and_then(|graph| watch.follow(&graph));
         let (paths, stop) = (&watch.paths, &stop);
         let mind = scope.spawn(move || mind(context, args, wakes, paths, stop));
-        let ran = followed.and_then(|()| run::run_until(context, &asked, stop));
+        let ran = followed
+            .and_then(|()| run::run_until(context, &asked, stop, courier.map(|courier| (courier, Parting::Stay))));
         // Its receiver outlives this scope.
         drop(over.send(Wake::Over));
         (ran, mind.join())

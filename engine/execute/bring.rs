@@ -3,10 +3,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
 
-use plumb_cache::{ActionRecord, Origin, Store};
+use plumb_cache::{ActionRecord, CacheError, Origin, Store};
 
 use super::schedule::Report;
+use super::stop::Stop;
 use super::telling;
 use crate::clock::Stopwatch;
 use crate::error::EngineError;
@@ -14,6 +17,9 @@ use crate::event::Event;
 use crate::graph::{Graph, StepId};
 use crate::plan::{self, Plan, PlanOptions};
 use crate::source::Tell;
+
+/// How often it is told how far it is, at least.
+const TICK: Duration = Duration::from_secs(1);
 
 /// Brings the goals that a plan found in layers. What a layer turns out not to have is planned anew.
 pub(super) fn goals(
@@ -23,10 +29,38 @@ pub(super) fn goals(
     plan: &mut Plan,
     sink: &mut (impl FnMut(&Event) + Send + ?Sized),
 ) -> Result<(), EngineError> {
-    while !all(graph, store, |goal| plan.record_of(goal), sink)? {
+    while !stopped(all(graph, store, |goal| plan.record_of(goal), sink))? {
         *plan = plan::plan_with(graph, store, options, plan.facts.clone())?;
     }
     Ok(())
+}
+
+/// A run that is stopped waits for nothing, and starts nothing that would miss it.
+fn stopped(whole: Result<bool, EngineError>) -> Result<bool, EngineError> {
+    match whole {
+        Err(EngineError::Cache(CacheError::Stopped)) => Ok(true),
+        whole => whole,
+    }
+}
+
+/// From when the run is stopped, no layer is waited for.
+pub(super) async fn heed(store: Store, stop: Stop) {
+    let mut asked = stop.listen();
+    while !stop.is_asked() {
+        if asked.changed().await.is_err() {
+            return;
+        }
+    }
+    store.ask_no_more();
+}
+
+/// Brings what a step reads, if it lies in a layer; `false` where that has it no more.
+pub(super) fn input(store: &Store, record: &ActionRecord, tell: Tell<'_>) -> Result<bool, EngineError> {
+    match store.origin(record) {
+        Some(origin) => one(store, record, record.step.clone(), origin, tell),
+        // Another step may have brought it, or found that it is lost.
+        None => Ok(store.bring(record, &|_| {})?),
+    }
 }
 
 /// Brings the goals that a round found only once their inputs had been made; `false` where a layer has one no more.
@@ -36,7 +70,7 @@ pub(super) fn late_goals(
     report: &Report,
     sink: &mut (impl FnMut(&Event) + Send + ?Sized),
 ) -> Result<bool, EngineError> {
-    all(graph, store, |goal| report.records.get(&goal), sink)
+    stopped(all(graph, store, |goal| report.records.get(&goal), sink))
 }
 
 fn all<'r>(
@@ -64,11 +98,29 @@ fn one(
 ) -> Result<bool, EngineError> {
     let Origin { layer: from, bytes: total, .. } = origin;
     let (watch, came) = (Stopwatch::start(), AtomicU64::new(0));
-    let so_far = |bytes| {
-        let done = came.fetch_add(bytes, Ordering::Relaxed) + bytes;
+    let so_far = || {
+        // A blob that came twice, since the line was cut, counts once.
+        let done = came.load(Ordering::Relaxed).min(total);
         tell(&Event::Fetching { source: source.clone(), from: from.clone(), done, total: Some(total) });
     };
-    let brought = store.bring(record, &so_far)?;
+    let progress = |bytes| {
+        came.fetch_add(bytes, Ordering::Relaxed);
+        so_far();
+    };
+    so_far();
+    let (over, waiting) = mpsc::channel::<()>();
+    let brought = std::thread::scope(|scope| {
+        // A layer that is silent for long is told as well.
+        scope.spawn(|| {
+            let waiting = waiting;
+            while waiting.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
+                so_far();
+            }
+        });
+        let brought = store.bring(record, &progress);
+        drop(over);
+        brought
+    })?;
     if brought {
         let bytes = came.load(Ordering::Relaxed);
         tell(&Event::Fetched { source: source.clone(), from: from.clone(), bytes, took: watch.elapsed() });

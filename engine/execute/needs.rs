@@ -74,6 +74,7 @@ impl Needs<'_> {
             log,
             own_program: own,
             detached: false,
+            courier: None,
             claim: None,
         }
     }

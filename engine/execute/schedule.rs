@@ -35,6 +35,7 @@ use super::slots::{Held, Slots};
 use super::stop::Stop;
 use super::task::Outcome;
 use crate::clock::Stopwatch;
+use crate::courier::Courier;
 use crate::error::EngineError;
 use crate::event::Event;
 use crate::explain::Past;
@@ -54,6 +55,8 @@ pub(super) struct Round<'a> {
     pub(super) keep_going: bool,
     /// Whether steps outlive this process.
     pub(super) detached: bool,
+    /// Who sends what is made to a layer.
+    pub(super) courier: Option<Courier>,
     /// Steps that failed in an earlier round: not tried again.
     pub(super) failed_before: &'a BTreeSet<StepId>,
 }
@@ -80,6 +83,8 @@ struct Running {
 
 enum Message {
     Said(StepId, StepEvent),
+    /// What is no step's own word.
+    Told(Event),
     Ended(StepId, Outcome),
 }
 
@@ -192,6 +197,7 @@ impl<'a, 't, 's> Scheduler<'a, 't, 's> {
                 let step = self.address(id);
                 self.teller.tell(&Event::Step { step, event });
             }
+            Message::Told(event) => self.teller.tell(&event),
             Message::Ended(id, outcome) => self.ended(id, outcome),
         }
     }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use plumb_cache::{ActionRecord, Artifact, CacheError, Claim, Cost, Publication, RECORD_FORMAT, RecordedOutput, Store};
 
+use super::bring;
 use super::executor::{Ending, Executor, Launch};
 use super::keeper::{self, KeptStep};
 use super::place::{self, Origin, Wanted};
@@ -19,12 +20,13 @@ use super::stop::Stop;
 use super::verdict::{Ended, Verdict, log_length};
 use crate::canonical::Value;
 use crate::clock::{self, Stopwatch};
+use crate::courier::Courier;
 use crate::error::EngineError;
 use crate::graph::Output;
 use crate::maker;
 use crate::protocol::StepEvent;
 use crate::settings::{RetryCause, RunSettings};
-use crate::source::Local;
+use crate::source::{Local, Tell};
 use crate::stage::{Class, Kind, StageError};
 
 /// Everything one attempt needs.
@@ -51,6 +53,8 @@ pub(super) struct Task {
     pub(super) own_program: PathBuf,
     /// Whether the step outlives this process.
     pub(super) detached: bool,
+    /// Who sends the result to a layer.
+    pub(super) courier: Option<Courier>,
     /// Let go once the record is published; a step that runs aside has none.
     pub(super) claim: Option<Claim>,
 }
@@ -147,9 +151,10 @@ impl Task {
         executor: &dyn Executor,
         stop: &Stop,
         told: &mut dyn FnMut(StepEvent),
+        tell: Tell<'_>,
     ) -> Outcome {
         let watch = Stopwatch::start();
-        let result = self.attempt(store, executor, stop, told);
+        let result = self.bring_inputs(store, tell).and_then(|()| self.attempt(store, executor, stop, told));
         drop(self.claim);
         match result {
             Ok(record) => Outcome::Made(Box::new(record), watch.elapsed()),
@@ -166,7 +171,6 @@ impl Task {
         stop: &Stop,
         told: &mut dyn FnMut(StepEvent),
     ) -> Result<ActionRecord, Trouble> {
-        self.bring_inputs(store)?;
         let state = store.state_folder(&self.draft.action)?;
         let folder = keeper::folder(&state);
         let publish = |record| self.publish(store, record);
@@ -189,10 +193,16 @@ impl Task {
     }
 
     /// An input that its layer has lost is gone like any other.
-    fn bring_inputs(&self, store: &Store) -> Result<(), Trouble> {
+    fn bring_inputs(&self, store: &Store, tell: Tell<'_>) -> Result<(), Trouble> {
         for record in &self.offered {
-            if !store.bring(record, &|_| {})? {
-                return Err(CacheError::Missing { digest: record.result_digest() }.into());
+            match bring::input(store, record, tell) {
+                Ok(true) => {}
+                Ok(false) => return Err(CacheError::Missing { digest: record.result_digest() }.into()),
+                Err(EngineError::Cache(error @ CacheError::Stopped)) => {
+                    let failure = Failure::new(StageError::new(error.to_string()), RetryCause::Failed);
+                    return Err(Trouble::Failed(failure.by_the_user()));
+                }
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(())
@@ -346,7 +356,10 @@ impl Task {
     }
 
     fn publish(&self, store: &Store, record: ActionRecord) -> Result<ActionRecord, Trouble> {
+        // Before it is published, so that no death in between forgets to send it.
+        self.courier.as_ref().map_or(Ok(()), |courier| courier.post(store, &record))?;
         let publication = if self.fresh { store.publish_fresh(&record) } else { store.publish(&record) };
+        self.courier.iter().for_each(Courier::hurry);
         if matches!(publication, Ok(Publication::New | Publication::Same)) {
             store.confirm(&record)?;
         }

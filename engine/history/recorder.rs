@@ -109,7 +109,8 @@ impl Recorder {
 
     /// Appends an event; `Err` says once that the history cannot be written.
     pub fn event(&mut self, event: &Event) -> Result<(), EngineError> {
-        if matches!(event, Event::Step { event: StepEvent::Progress { .. }, .. } | Event::Fetching { .. }) {
+        let ticks = matches!(event, Event::Fetching { .. } | Event::Sending { .. });
+        if ticks || matches!(event, Event::Step { event: StepEvent::Progress { .. }, .. }) {
             return Ok(());
         }
         let at = self.before.seconds + self.watch.elapsed().as_secs_f64();

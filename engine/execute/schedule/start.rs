@@ -112,11 +112,12 @@ impl Scheduler<'_, '_, '_> {
         self.running.insert(id, Running { slots, queued });
         let (store, executor, stop) =
             (self.round.store.clone(), self.round.executor.clone(), self.round.stop.of_step(recipe));
-        let (said, ended) = (self.send.clone(), self.send.clone());
+        let (said, also, ended) = (self.send.clone(), self.send.clone(), self.send.clone());
         // The receiver outlives every step: the loop ends only when none runs.
         let body = move || {
             let mut told = |event| drop(said.send(Message::Said(id, event)));
-            let outcome = task.perform(&store, executor.as_ref(), &stop, &mut told);
+            let tell = |event: &Event| drop(also.send(Message::Told(event.clone())));
+            let outcome = task.perform(&store, executor.as_ref(), &stop, &mut told, &tell);
             drop(ended.send(Message::Ended(id, outcome)));
         };
         tokio::task::spawn_blocking(body);
@@ -139,6 +140,7 @@ impl Scheduler<'_, '_, '_> {
             offered,
             fresh: self.round.fresh.contains(&id),
             detached: self.round.detached,
+            courier: self.round.courier.clone(),
             claim: Some(claim),
             ..task
         }

@@ -162,6 +162,7 @@ fn line(event: &Event) -> Option<String> {
         Event::Waiting { step, .. } => format!("waiting for {step}"),
         Event::Grown { axis, count, .. } => format!("grown {axis} to {count}"),
         Event::Fetched { source, bytes, .. } => format!("fetched {source}: {bytes} bytes"),
-        Event::Step { .. } | Event::Fetching { .. } => return None,
+        Event::Sent { results, waiting, .. } => format!("sent {results}, {waiting} wait"),
+        Event::Step { .. } | Event::Fetching { .. } | Event::Sending { .. } => return None,
     })
 }
