@@ -30,6 +30,7 @@ mod spawn;
 pub mod stop;
 mod strays;
 mod task;
+mod teller;
 mod verdict;
 pub mod worker;
 
@@ -47,6 +48,7 @@ use self::kept::Kept;
 use self::machine::Limits;
 use self::schedule::{Report, Round, Scheduler};
 use self::slots::Slots;
+pub(crate) use self::teller::Teller;
 use crate::clock::Stopwatch;
 use crate::courier::{Courier, Parting};
 use crate::error::{EngineError, ExitClass};
@@ -170,52 +172,6 @@ impl Summary {
         self.failed.extend(report.failed);
         self.skipped.extend(report.skipped);
         self.records.extend(report.records);
-    }
-}
-
-/// Tells events to whoever listens and to the history.
-pub(crate) struct Teller<'a> {
-    sink: &'a mut (dyn FnMut(&Event) + Send),
-    recorder: Option<Recorder>,
-    why: BTreeMap<StepId, Vec<Cause>>,
-    /// Told once, however often the run is planned again.
-    skipped: BTreeSet<String>,
-    /// What it has to tell is told with the next event.
-    courier: Option<Courier>,
-}
-
-impl Teller<'_> {
-    fn tell(&mut self, event: &Event) {
-        let told = self.courier.as_ref().map(Courier::told).unwrap_or_default();
-        told.iter().for_each(|event| self.tell_one(event));
-        self.tell_one(event);
-    }
-
-    fn tell_one(&mut self, event: &Event) {
-        if let Event::Skipped { step, .. } = event
-            && !self.skipped.insert(step.clone())
-        {
-            return;
-        }
-        (self.sink)(event);
-        if let Some(Err(error)) = self.recorder.as_mut().map(|recorder| recorder.event(event)) {
-            (self.sink)(&Event::Warning { message: error.to_string() });
-        }
-    }
-
-    /// Lets other processes see what was told so far.
-    fn flush(&mut self) {
-        if let Some(Err(error)) = self.recorder.as_mut().map(Recorder::flush) {
-            (self.sink)(&Event::Warning { message: error.to_string() });
-        }
-    }
-
-    fn log_of(&self, step: &str) -> PathBuf {
-        self.recorder.as_ref().map_or_else(|| PathBuf::from("/dev/null"), |recorder| recorder.log_of(step))
-    }
-
-    fn planned_why(&self, id: StepId) -> Option<Vec<Cause>> {
-        self.why.get(&id).cloned()
     }
 }
 

@@ -21,6 +21,7 @@ mod diagnostics;
 mod diffing;
 mod disowning;
 mod distrusting;
+mod downloads;
 mod editing;
 mod estimates;
 mod explaining;

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic in a test is the report")]
 
+pub mod gate;
 pub mod hub;
 pub mod line;
 pub mod python;

@@ -1,9 +1,6 @@
 //! Results that are sent while a run goes on (`push = "always"`), what waits, and what is sent by hand.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
-use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,12 +9,13 @@ use serde_json::Value;
 
 use crate::harness::{Outcome, Scene};
 use crate::scenarios::reruns;
+use crate::servers::gate::Gate;
 use crate::servers::s3::S3;
 
 const SETTINGS: &str = "home/.config/plumb/config.toml";
 
 /// Somebody with a key, whose every result goes to a folder.
-fn alice(pipeline: &str) -> Scene {
+pub fn alice(pipeline: &str) -> Scene {
     let scene = Scene::new(pipeline);
     scene.write("raw.txt", "b\na\nc\n");
     fs::create_dir(scene.path("lab")).unwrap();
@@ -26,12 +24,12 @@ fn alice(pipeline: &str) -> Scene {
     scene
 }
 
-fn always(scene: &Scene, url: &str) {
+pub fn always(scene: &Scene, url: &str) {
     scene.write(SETTINGS, &format!("write = \"lab\"\npush = \"always\"\n[layer.lab]\nurl = \"{url}\"\n"));
 }
 
 /// Somebody else, who trusts these keys and reads the same folder.
-fn reader(of: &Scene, keys: &[(&str, &str)], more: &str) -> Scene {
+pub fn reader(of: &Scene, keys: &[(&str, &str)], more: &str) -> Scene {
     let scene = reruns::chain();
     let keys: String = keys.iter().map(|(name, key)| format!("{name} = \"{key}\"\n")).collect();
     let url = of.path("lab").display().to_string();
@@ -39,7 +37,7 @@ fn reader(of: &Scene, keys: &[(&str, &str)], more: &str) -> Scene {
     scene
 }
 
-fn key_of(scene: &Scene) -> String {
+pub fn key_of(scene: &Scene) -> String {
     scene
         .plumb("key show")
         .exits(0)
@@ -51,7 +49,7 @@ fn key_of(scene: &Scene) -> String {
 }
 
 /// The names of the files below a folder.
-fn files(scene: &Scene, folder: &str) -> Vec<String> {
+pub fn files(scene: &Scene, folder: &str) -> Vec<String> {
     let mut folders = vec![scene.path(folder)];
     let mut names = Vec::new();
     while let Some(folder) = folders.pop() {
@@ -88,7 +86,7 @@ fn sent(outcome: &Outcome) -> (u64, u64) {
     (sum("results").unwrap_or(0), sum("waiting").unwrap_or(0))
 }
 
-fn warnings(outcome: &Outcome) -> Vec<&str> {
+pub fn warnings(outcome: &Outcome) -> Vec<&str> {
     outcome.raw_stderr.lines().filter_map(|line| line.strip_prefix("warning: ")).collect()
 }
 
@@ -309,77 +307,10 @@ fn what_a_layer_has_lost_is_sent_again_by_whoever_makes_it_again() {
     assert_eq!(carol.executed(), "", "alice's word and bob's bytes");
 }
 
-/// A line to a server on which whatever matches is held while it is closed.
-#[derive(Clone)]
-struct Line {
-    url: String,
-    /// Whether it is closed, and how often something was held.
-    state: Arc<(Mutex<(bool, usize)>, Condvar)>,
-}
-
-impl Line {
-    fn to(server: &str, held: &'static [&'static str]) -> Line {
-        let (host, listener) =
-            (server.trim_start_matches("http://").to_owned(), TcpListener::bind("127.0.0.1:0").unwrap());
-        let line = Line { url: format!("http://{}", listener.local_addr().unwrap()), state: Arc::default() };
-        let own = line.clone();
-        thread::spawn(move || {
-            for client in listener.incoming().flatten() {
-                let Ok(server) = TcpStream::connect(&host) else { continue };
-                let (up, down) = (own.clone(), own.clone());
-                let (mut from, mut to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-                thread::spawn(move || up.pump(&mut from, &mut to, held));
-                let (mut from, mut to) = (server, client);
-                thread::spawn(move || down.pump(&mut from, &mut to, &[]));
-            }
-        });
-        line
-    }
-
-    fn pump(&self, from: &mut TcpStream, to: &mut TcpStream, held: &[&str]) {
-        let mut bytes = vec![0; 1 << 16];
-        while let Ok(length @ 1..) = from.read(&mut bytes) {
-            let text = String::from_utf8_lossy(&bytes[..length]);
-            if held.iter().any(|what| text.starts_with(what)) {
-                self.pass();
-            }
-            if to.write_all(&bytes[..length]).is_err() {
-                return;
-            }
-        }
-        let _ = to.shutdown(std::net::Shutdown::Both);
-    }
-
-    fn pass(&self) {
-        let (state, changed) = &*self.state;
-        let mut state = state.lock().unwrap();
-        if state.0 {
-            state.1 += 1;
-        }
-        changed.notify_all();
-        drop(changed.wait_while(state, |state| state.0).unwrap());
-    }
-
-    fn close(&self) {
-        self.state.0.lock().unwrap().0 = true;
-    }
-
-    fn open(&self) {
-        self.state.0.lock().unwrap().0 = false;
-        self.state.1.notify_all();
-    }
-
-    /// Waits until something is held.
-    fn wait(&self) {
-        let (state, changed) = &*self.state;
-        let _held = changed.wait_while(state.lock().unwrap(), |state| state.1 == 0).unwrap();
-    }
-}
-
-/// A scene whose layer is in S3, behind a line.
-fn behind(scene: &Scene, line: &Line) {
+/// A scene whose layer is in S3, behind a gate.
+pub fn behind(scene: &Scene, gate: &Gate) {
     for (name, value) in [
-        ("AWS_ENDPOINT_URL", line.url.as_str()),
+        ("AWS_ENDPOINT_URL", gate.url()),
         ("AWS_REGION", "us-east-1"),
         ("AWS_ACCESS_KEY_ID", "id"),
         ("AWS_SECRET_ACCESS_KEY", "secret-word"),
@@ -391,25 +322,25 @@ fn behind(scene: &Scene, line: &Line) {
 #[test]
 fn an_upload_under_way_is_finished_and_a_second_ctrl_c_leaves_it() {
     let s3 = S3::start("bucket");
-    let line = Line::to(s3.url(), &["PUT /bucket/shared/plumb-1/packs/"]);
+    let gate = Gate::to(s3.url(), &["PUT /bucket/shared/plumb-1/packs/"]);
     let scene = alice(reruns::CHAIN);
     always(&scene, "s3://bucket/shared");
-    behind(&scene, &line);
-    line.close();
+    behind(&scene, &gate);
+    gate.close();
     let run = scene.start("run p.toml");
-    line.wait();
+    gate.wait();
     until("every step has run", || scene.read("home/ran").lines().count() == 3 && waiting(&scene) == 3);
     // Nothing but the held upload keeps it: it goes on when that does.
-    thread::spawn(move || line.open());
+    thread::spawn(move || gate.open());
     let told = scene.wait("run p.toml", run).exits(0);
     assert!(told.stderr.contains("sent "), "{}", told.stderr);
 
-    let line = Line::to(s3.url(), &["PUT /bucket/shared/plumb-1/packs/"]);
-    behind(&scene, &line);
+    let gate = Gate::to(s3.url(), &["PUT /bucket/shared/plumb-1/packs/"]);
+    behind(&scene, &gate);
     scene.edit("word = \"lines\"", "word = \"rows\"");
-    line.close();
+    gate.close();
     let mut run = scene.start("run p.toml");
-    line.wait();
+    gate.wait();
     let start = Instant::now();
     let mut said = std::io::BufReader::new(run.stderr.take().unwrap());
     kill_process(Pid::from_child(&run), Signal::INT).unwrap();
@@ -419,81 +350,20 @@ fn an_upload_under_way_is_finished_and_a_second_ctrl_c_leaves_it() {
     assert!(matches!(told.code, 0 | 130), "{}", told.stderr);
     assert!(start.elapsed() < Duration::from_secs(5), "it waited for what could not be sent");
     assert!(waiting(&scene) > 0);
-    line.open();
+    gate.open();
     scene.plumb("run p.toml").exits(0);
     scene.plumb("cache push").exits(0);
     assert_eq!(waiting(&scene), 0);
 }
 
-/// Reads what a command says until it has said this; the line.
-fn wait_for(said: &mut impl std::io::BufRead, what: &str) -> String {
+/// Reads what a command says until it has said this; the gate.
+pub fn wait_for(said: &mut impl std::io::BufRead, what: &str) -> String {
     let mut told = String::new();
     while !told.contains(what) {
         told.clear();
         assert!(said.read_line(&mut told).unwrap() > 0, "it ended before it said `{what}`");
     }
     told
-}
-
-#[test]
-fn ctrl_c_during_a_download_ends_the_run_and_the_next_one_goes_on() {
-    let s3 = S3::start("bucket");
-    let line = Line::to(s3.url(), &["GET /bucket/shared/plumb-1/packs/"]);
-    let alice = alice(reruns::CHAIN);
-    always(&alice, "s3://bucket/shared");
-    behind(&alice, &line);
-    alice.plumb("run p.toml").exits(0);
-    alice.plumb("cache push").exits(0);
-    let alices = key_of(&alice);
-    for goal in ["report", "more"] {
-        let bob = reader(&alice, &[("alice", &alices)], "");
-        bob.write(
-            SETTINGS,
-            &bob.read(SETTINGS).replace(&alice.path("lab").display().to_string(), "s3://bucket/shared"),
-        );
-        behind(&bob, &line);
-        // A step of his own reads what lies in the layer.
-        let more = "\n[stage.more]\nuses = \"command\"\ninputs.text = \"report.text\"\n\
-                    with.argv = [\"sh\", \"-c\", \"cat {in:text} > {out:text}\"]\noutputs = { text = \"more.txt\" }\n";
-        bob.write("p.toml", &format!("{}{more}", reruns::CHAIN));
-        line.state.0.lock().unwrap().1 = 0;
-        line.close();
-        let command = format!("run p.toml {goal}");
-        let run = bob.start(&command);
-        line.wait();
-        let start = Instant::now();
-        kill_process(Pid::from_child(&run), Signal::INT).unwrap();
-        let told = bob.wait(&command, run).exits(130);
-        assert!(start.elapsed() < Duration::from_secs(5), "{}", told.stderr);
-        assert!(warnings(&told).is_empty(), "a layer that was not waited for is not sick: {}", told.stderr);
-        assert_eq!((bob.executed().as_str(), files(&bob, "cache/v1/actions").len()), ("", 0));
-        line.open();
-        let told = bob.plumb(&command).exits(0);
-        assert!(told.stderr.contains("fetched  report"), "{}", told.stderr);
-        assert_eq!((bob.executed().as_str(), bob.result(&format!("{goal}.text"))), ("", alice.result("report.text")));
-    }
-}
-
-#[test]
-fn a_download_that_takes_long_says_how_far_it_is() {
-    let s3 = S3::start("bucket");
-    let line = Line::to(s3.url(), &["GET /bucket/shared/plumb-1/packs/"]);
-    let alice = alice(reruns::CHAIN);
-    always(&alice, "s3://bucket/shared");
-    behind(&alice, &line);
-    alice.plumb("run p.toml").exits(0);
-    alice.plumb("cache push").exits(0);
-    let bob = reader(&alice, &[("alice", &key_of(&alice))], "");
-    bob.write(SETTINGS, &bob.read(SETTINGS).replace(&alice.path("lab").display().to_string(), "s3://bucket/shared"));
-    behind(&bob, &line);
-    line.close();
-    let mut run = bob.start("run p.toml");
-    let mut said = std::io::BufReader::new(run.stderr.take().unwrap());
-    let mut told = wait_for(&mut said, "fetch  report");
-    assert!(told.trim_end().ends_with("0 B of 8 B from lab"), "{told}");
-    line.open();
-    said.read_to_string(&mut told).unwrap();
-    assert!(run.wait().unwrap().success() && told.contains("fetched  report  8 B from lab"), "{told}");
 }
 
 #[test]
