@@ -27,6 +27,7 @@ mod marks;
 pub(crate) mod names;
 mod packs;
 mod parcel;
+mod passage;
 mod place;
 mod pull;
 mod push;
@@ -80,6 +81,8 @@ struct Inner {
     whole: Mutex<VecDeque<packs::Whole>>,
     /// A permit for each part that is in memory, sent or received, of whatever blob.
     parts: Semaphore,
+    /// The same for what comes, each of the length of a part that is sent.
+    coming: Semaphore,
 }
 
 impl fmt::Debug for Layer {
@@ -97,9 +100,9 @@ impl Layer {
     /// The layer of this name at this place.
     pub fn at(name: impl Into<String>, place: Place) -> Layer {
         let objects = Arc::clone(&place.objects);
-        let parts = Semaphore::new(blobs::AT_ONCE);
+        let (parts, coming) = (Semaphore::new(blobs::AT_ONCE), Semaphore::new(blobs::COMING));
         let (indexes, whole) = (Mutex::default(), Mutex::default());
-        let inner = Arc::new(Inner { name: name.into(), objects, place, indexes, whole, parts });
+        let inner = Arc::new(Inner { name: name.into(), objects, place, indexes, whole, parts, coming });
         Layer { inner, stopped: Arc::default() }
     }
 
@@ -128,7 +131,16 @@ impl Layer {
         &self,
         work: impl Future<Output = Result<T, CacheError>> + Send + 'static,
     ) -> Result<T, CacheError> {
-        runtime::wait(work, &self.stopped).unwrap_or_else(|broken| match broken {
+        self.wait_meanwhile(work, || {})
+    }
+
+    /// The same; `meanwhile` is called now and then.
+    fn wait_meanwhile<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, CacheError>> + Send + 'static,
+        meanwhile: impl FnMut(),
+    ) -> Result<T, CacheError> {
+        runtime::wait(work, &self.stopped, meanwhile).unwrap_or_else(|broken| match broken {
             Broken::Stopped => Err(CacheError::Stopped),
             Broken::Failed(why) => Err(self.inner.trouble("working on it", why)),
         })

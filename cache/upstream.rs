@@ -11,6 +11,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
+use rayon::prelude::*;
 use serde::Serialize;
 
 use self::voices::Voices;
@@ -283,6 +284,18 @@ impl Store {
     /// The trusted records of a recipe that lie in layers, those of nearer layers first.
     pub fn offers(&self, recipe: &RecipeKey) -> Result<Vec<ActionRecord>, CacheError> {
         self.upstream().map_or(Ok(Vec::new()), |upstream| upstream.offers(self, |list| list.of_recipe(recipe)))
+    }
+
+    /// `offers`, for many recipes at once and in their order: each signature that is looked at takes its time.
+    pub fn offers_of(&self, recipes: &[RecipeKey]) -> Result<Vec<Vec<ActionRecord>>, CacheError> {
+        let Some(upstream) = self.upstream() else { return Ok(vec![Vec::new(); recipes.len()]) };
+        if !recipes.is_empty() {
+            // Before many threads ask for the lists at once, of which all but one would wait.
+            upstream.sources.iter().for_each(|source| {
+                upstream.opened(self, source);
+            });
+        }
+        recipes.par_iter().with_min_len(16).map(|recipe| self.offers(recipe)).collect()
     }
 
     /// The first trusted record of an action that lies in a layer.

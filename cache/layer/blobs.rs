@@ -12,6 +12,7 @@ use object_store::path::Path as Name;
 use object_store::{Error, GetOptions, GetRange, ObjectStoreExt, WriteMultipart};
 
 use super::asking::{Attempts, LEAST, Patience, Pulse, SILENCE, within};
+use super::passage::{Passage, Teller};
 use super::uploads::PART;
 use super::{Inner, Layer, names};
 use crate::blobs::Look;
@@ -20,8 +21,15 @@ use crate::hash::finish;
 use crate::store::Store;
 use crate::{CacheError, Digest, Repair};
 
-/// So many parts of a layer are in memory at once, of all blobs together.
+/// So many parts of a layer that are sent are in memory at once, of all blobs together.
 pub(super) const AT_ONCE: usize = 8;
+
+/// Large blobs are asked for in an eighth each, and at most in so many parts' length: some stores do as much for a short
+/// range of an object as for all of it.
+const LONG: u64 = 8;
+
+/// Of what comes, so many parts' length is in memory at once.
+pub(super) const COMING: usize = 32;
 
 /// Where a part stands in a blob, and of which length the blob is.
 struct Part<'a> {
@@ -40,11 +48,16 @@ enum Came {
     OnlyWhole,
 }
 
+/// The length of the ranges in which a blob of this size is asked for: whole parts.
+fn range_length(size: u64) -> u64 {
+    PART * (size / (LONG * PART)).clamp(1, LONG)
+}
+
 impl Layer {
     /// Sends a blob of this store; `false` where the layer has it. An object of another length than the blob's is no
     /// blob, and is replaced.
     pub fn send_blob(&self, store: &Store, digest: &Digest, size: u64) -> Result<bool, CacheError> {
-        self.send_looking(store, digest, size, Repair::No)
+        self.send_looking(store, digest, size, Repair::No, &|_| {})
     }
 
     /// To repair, what is there is read, and replaced where it is not the blob.
@@ -54,11 +67,14 @@ impl Layer {
         digest: &Digest,
         size: u64,
         repair: Repair,
+        progress: &(dyn Fn(u64) + Sync),
     ) -> Result<bool, CacheError> {
         self.inner.check_writable()?;
         let path = store.sound(digest, size, Look::Use)?;
         let (inner, store, digest) = (Arc::clone(&self.inner), store.clone(), *digest);
-        self.wait(async move {
+        let passage = Passage::default();
+        let mut teller = Teller::new(&passage, size, progress);
+        let work = async move {
             let name = names::blob(&digest);
             let there = inner.length(&name).await? == Some(size);
             if there && (repair == Repair::No || inner.holds_whole(&digest, size).await?) {
@@ -67,17 +83,20 @@ impl Layer {
             }
             let sent = match &inner.place.parts {
                 _ if size <= PART => inner.send_whole(&name, &path, &digest).await?,
-                Some(parts) => inner.send_resuming(&**parts, &store, &name, &path, (&digest, size)).await?,
+                Some(parts) => inner.send_resuming(&**parts, &store, &name, &path, (&digest, size, &passage)).await?,
                 None => inner.send_parts(&name, &path, &digest).await?,
             };
             if sent { Ok(true) } else { Err(CacheError::Changed { path }) }
-        })
+        };
+        let sent = self.wait_meanwhile(work, || teller.tell());
+        teller.done();
+        sent
     }
 
     /// Receives a blob as a new file; `false` where the layer has none, and then nothing is there.
     pub fn fetch_blob(&self, digest: &Digest, size: u64, dest: &Path) -> Result<bool, CacheError> {
         files::create(dest).map_err(|source| CacheError::placing("making", dest, source))?;
-        let fetched = self.fetch_rest(digest, size, dest);
+        let fetched = self.fetch_rest(digest, size, dest, &|_| {});
         if !matches!(fetched, Ok(true)) {
             files::remove_file(dest)?;
         }
@@ -85,10 +104,19 @@ impl Layer {
     }
 
     /// Receives what a file has not got of a blob yet; `false` where the layer has none. What came stays in the file
-    /// where the line was cut; of what turned out to be wrong nothing stays.
-    pub(super) fn fetch_rest(&self, digest: &Digest, size: u64, dest: &Path) -> Result<bool, CacheError> {
+    /// where the line was cut; of what turned out to be wrong nothing stays. `progress` is told the bytes as they come, and
+    /// those that were there.
+    pub(super) fn fetch_rest(
+        &self,
+        digest: &Digest,
+        size: u64,
+        dest: &Path,
+        progress: &(dyn Fn(u64) + Sync),
+    ) -> Result<bool, CacheError> {
         let (inner, digest, dest) = (Arc::clone(&self.inner), *digest, dest.to_owned());
-        self.wait(async move {
+        let passage = Passage::default();
+        let mut teller = Teller::new(&passage, size, progress);
+        let work = async move {
             let failed = |source| CacheError::placing("writing", &dest, source);
             let mut file = File::options().read(true).write(true).open(&dest).map_err(failed)?;
             let have = file.metadata().map_err(failed)?.len();
@@ -96,18 +124,23 @@ impl Layer {
             if !resumed {
                 file.set_len(0).map_err(failed)?;
             }
-            let fetched = inner.fetch(&digest, size, &mut file, &dest).await;
+            let fetched = inner.fetch(&digest, size, &mut file, &dest, &passage).await;
             if !matches!(fetched, Err(CacheError::LayerLied { .. })) {
                 return fetched;
             }
             file.set_len(0).and_then(|()| file.rewind()).map_err(failed)?;
             // What was there may have been wrong, from a time or a layer of which nobody knows.
-            let again = if resumed { inner.fetch(&digest, size, &mut file, &dest).await } else { fetched };
+            let again = if resumed { inner.fetch(&digest, size, &mut file, &dest, &passage).await } else { fetched };
             if matches!(again, Err(CacheError::LayerLied { .. })) {
                 file.set_len(0).map_err(failed)?;
             }
             again
-        })
+        };
+        let fetched = self.wait_meanwhile(work, || teller.tell());
+        if matches!(fetched, Ok(true)) {
+            teller.done();
+        }
+        fetched
     }
 }
 
@@ -159,13 +192,21 @@ impl Inner {
     }
 
     /// What the file holds is read, to be hashed.
-    async fn fetch(&self, digest: &Digest, size: u64, file: &mut File, dest: &Path) -> Result<bool, CacheError> {
+    async fn fetch(
+        &self,
+        digest: &Digest,
+        size: u64,
+        file: &mut File,
+        dest: &Path,
+        passage: &Passage,
+    ) -> Result<bool, CacheError> {
         let failed = |source| CacheError::placing("reading", dest, source);
         let mut hasher = blake3::Hasher::new();
         file.rewind().map_err(failed)?;
         hasher.update_reader(&mut *file).map_err(failed)?;
         let have = file.seek(SeekFrom::End(0)).map_err(failed)?;
-        self.fetch_onto(digest, size, (have, hasher), file, dest).await
+        passage.count(have);
+        self.fetch_onto(digest, size, (have, hasher), &mut passage.counting(file), dest).await
     }
 
     async fn fetch_onto(
@@ -202,13 +243,14 @@ impl Inner {
         wanted: Range<u64>,
         take: &mut (impl FnMut(&[u8]) -> Result<(), CacheError> + Send),
     ) -> Result<Came, CacheError> {
-        let (end, starts) = (wanted.end, wanted.step_by(PART as usize));
-        let parts = starts.map(|start| start..(start + PART).min(end));
+        let (end, length) = (wanted.end, range_length(wanted.end));
+        let parts = wanted.step_by(length as usize).map(|start| start..(start + length).min(end));
         // Permits come in the order of the parts, and go back once a part is taken: the first part that is waited for
         // always has one.
         let ask = |range: Range<u64>| async move {
-            let permit = self.parts.acquire().await;
-            let (mut bytes, part) = (Vec::new(), Part { name, range, whole: Some(end) });
+            let long = range.end - range.start;
+            let permit = self.coming.acquire_many(long.div_ceil(PART) as u32).await;
+            let (mut bytes, part) = (Vec::with_capacity(long as usize), Part { name, range, whole: Some(end) });
             self.ask_part(&part, &mut bytes).await.map(|came| (came, bytes, permit))
         };
         let mut parts = stream::iter(parts).map(ask).buffered(AT_ONCE);

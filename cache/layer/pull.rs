@@ -127,14 +127,13 @@ impl Layer {
             },
         };
         let partial = Partial::of(store, digest)?;
-        if !self.fetch_rest(digest, size, &partial.path)? {
+        if !self.fetch_rest(digest, size, &partial.path, progress)? {
             return Ok(false);
         }
         let settled = File::open(&partial.path).and_then(|file| settle(&file, store.durability()));
         settled.map_err(|source| CacheError::writing("storing", &partial.path, source))?;
         store.place(&partial.path, digest, size)?;
         partial.done()?;
-        progress(size);
         Ok(true)
     }
 

@@ -264,8 +264,8 @@ impl Cargo<'_> {
             loop {
                 let at = next.fetch_add(1, Ordering::Relaxed);
                 let Some((digest, size)) = blobs.get(at).filter(|_| at == 0 || go_on()) else { return };
-                let sent = self.layer.send_looking(self.store, digest, *size, repair);
-                progress(Progress::Hashed(*size));
+                let tell = |bytes| progress(Progress::Hashed(bytes));
+                let sent = self.layer.send_looking(self.store, digest, *size, repair, &tell);
                 if sent.as_ref().is_err_and(|error| !error.is_miss()) {
                     next.store(blobs.len(), Ordering::Relaxed);
                 }

@@ -25,10 +25,11 @@ pub(super) enum Broken {
     Failed(String),
 }
 
-/// Waits for work, from within another runtime too, until it is done or to be stopped.
+/// Waits for work, from within another runtime too, until it is done or to be stopped; `meanwhile` is called now and then.
 pub(super) fn wait<T: Send + 'static>(
     work: impl Future<Output = T> + Send + 'static,
     stopped: &AtomicBool,
+    mut meanwhile: impl FnMut(),
 ) -> Result<T, Broken> {
     let start = || Builder::new_multi_thread().worker_threads(THREADS).thread_name("layer").enable_all().build();
     let runtime = RUNTIME.get_or_init(|| start().map_err(|error| format!("no runtime: {error}"))).as_ref();
@@ -45,7 +46,7 @@ pub(super) fn wait<T: Send + 'static>(
                 task.abort();
                 return Err(Broken::Stopped);
             }
-            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Timeout) => meanwhile(),
         }
     }
 }

@@ -22,6 +22,7 @@ use object_store::{Error, PutPayload};
 use serde::{Deserialize, Serialize};
 
 use super::asking::{Patience, SENDING, SILENCE, is_answer, persist};
+use super::passage::Passage;
 use super::{Inner, Layer};
 use crate::files;
 use crate::hash::finish;
@@ -105,7 +106,7 @@ impl Inner {
         store: &Store,
         name: &Name,
         path: &Path,
-        (digest, size): (&Digest, u64),
+        (digest, size, passage): (&Digest, u64, &Passage),
     ) -> Result<bool, CacheError> {
         self.check_writable()?;
         let note = Note::of(store, self, name);
@@ -118,13 +119,13 @@ impl Inner {
         if resumed {
             tracing::debug!("the upload of `{name}` goes on after {} parts", done.len());
         }
-        let mut sent = self.send_rest(parts, &note, &upload, path, digest, done).await;
+        let mut sent = self.send_rest(parts, &note, &upload, path, (digest, passage), done).await;
         let lost = resumed && matches!(&sent, Err(Cut::Store(error)) if is_answer(error));
         // The store forgot it, or has something else by that name; unless it ended it before its answer was lost.
         if lost && self.length(name).await? != Some(size) {
             let old = std::mem::replace(&mut upload, self.begin(parts, &note, name, size).await?);
             self.give_up(&old).await;
-            sent = self.send_rest(parts, &note, &upload, path, digest, BTreeMap::new()).await;
+            sent = self.send_rest(parts, &note, &upload, path, (digest, passage), BTreeMap::new()).await;
         }
         match sent {
             Ok(()) => {
@@ -182,7 +183,7 @@ impl Inner {
         note: &Note,
         upload: &Upload,
         path: &Path,
-        digest: &Digest,
+        (digest, passage): (&Digest, &Passage),
         mut done: BTreeMap<usize, String>,
     ) -> Result<(), Cut> {
         let (mut file, name) = (File::open(path).map_err(Cut::File)?, name_of(upload));
@@ -193,7 +194,10 @@ impl Inner {
                 // A part that is under way holds a permit: without polling it none would come back.
                 tokio::select! {
                     biased;
-                    Some(sent) = under_way.next() => keep(note, &mut done, sent)?,
+                    Some(sent) = under_way.next() => {
+                        keep(note, &mut done, sent)?;
+                        passage.count(upload.part);
+                    }
                     permit = self.parts.acquire() => break permit,
                 }
             };
@@ -202,7 +206,9 @@ impl Inner {
                 break;
             }
             hasher.update_rayon(&part);
-            if !done.contains_key(&index) {
+            if done.contains_key(&index) {
+                passage.count(upload.part);
+            } else {
                 let name = &name;
                 under_way.push(async move {
                     let _permit = permit;
@@ -215,6 +221,7 @@ impl Inner {
         }
         while let Some(sent) = under_way.next().await {
             keep(note, &mut done, sent)?;
+            passage.count(upload.part);
         }
         if finish(&hasher) != *digest {
             return Err(Cut::Changed);

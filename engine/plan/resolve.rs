@@ -143,13 +143,13 @@ impl Resolver<'_> {
 
     /// What is not here may lie in a layer. Only what is needed is asked for.
     fn ask_layers(&mut self, ids: &BTreeSet<StepId>) -> Result<(), EngineError> {
-        for id in ids.iter().filter(|id| !self.options.fresh.contains(id)) {
-            let (recipe, document) = (self.facts.recipe(*id), self.facts.recipe_document(*id));
-            if let Some(candidates) = self.candidates.get_mut(id).filter(|candidates| candidates.is_empty()) {
-                let offered = self.store.offers(&recipe)?;
-                let offered = offered.into_iter().filter(|record| record.recipe_document == document);
-                candidates.extend(offered.map(Arc::new));
-            }
+        let asks = |id: &StepId| !self.options.fresh.contains(id) && self.candidates.get(id).is_some_and(Vec::is_empty);
+        let asking: Vec<StepId> = ids.iter().copied().filter(asks).collect();
+        let recipes: Vec<RecipeKey> = asking.iter().map(|id| self.facts.recipe(*id)).collect();
+        for (id, offered) in asking.into_iter().zip(self.store.offers_of(&recipes)?) {
+            let document = self.facts.recipe_document(id);
+            let offered = offered.into_iter().filter(|record| record.recipe_document == document);
+            self.candidates.insert(id, offered.map(Arc::new).collect());
         }
         Ok(())
     }
