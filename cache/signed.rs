@@ -137,14 +137,30 @@ impl Store {
             if !seen.insert((recipe, made)) {
                 continue;
             }
-            let above = self.lineage(&recipe, &made.action)?.filter(|above| above.realisation() == made);
-            if let Some(above) = above {
-                waiting.extend(above.ancestry.clone());
-                lineage.push(self.signed_here(above, key)?);
+            if let Some(above) = self.word_on(&recipe, &made, key)? {
+                waiting.extend(above.record().ancestry.clone());
+                lineage.push(above);
             }
         }
         lineage.reverse();
         Ok(lineage)
+    }
+
+    /// How an ancestor was made, in the words of whoever made it. What is not told of here was not made here: the lists of
+    /// layers may tell of it, and it is never signed with this key.
+    pub(crate) fn word_on(
+        &self,
+        recipe: &RecipeKey,
+        made: &Realisation,
+        key: &SecretKey,
+    ) -> Result<Option<SignedRecord>, CacheError> {
+        match self.lineage_here(recipe, &made.action)?.filter(|here| here.realisation() == *made) {
+            Some(here) => self.signed_here(here, key).map(Some),
+            None => {
+                self.read_layers();
+                Ok(self.upstream().and_then(|upstream| upstream.word_on(recipe, made)))
+            }
+        }
     }
 
     /// A record in its signer's words or, if it was made here, signed with this key.

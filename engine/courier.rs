@@ -88,14 +88,20 @@ struct State {
     waiting: usize,
 }
 
-impl Courier {
-    /// The one that a person's settings ask for. A missing key is an error before anything runs; a layer that cannot be
-    /// opened is none.
-    pub fn of_settings(store: &Store) -> Result<Option<Courier>, Diagnostics> {
+/// Where results go, as a person's settings ask for it (`push = "always"`).
+pub struct Errand {
+    layer: String,
+    url: String,
+    key: SecretKey,
+}
+
+impl Errand {
+    /// What the settings ask for. A missing key is an error before anything runs.
+    pub fn of_settings() -> Result<Option<Errand>, Diagnostics> {
         let home = Home::find();
-        let config = Config::of_person(home.as_ref())?;
+        let mut config = Config::of_person(home.as_ref())?;
         let (Push::Always, Some(home), Some(layer)) = (config.push, home, config.write) else { return Ok(None) };
-        let Some(url) = config.layers.get(&layer).cloned().filter(|_| store.writable()) else { return Ok(None) };
+        let Some(url) = config.layers.remove(&layer) else { return Ok(None) };
         let key = SecretKey::read(&home.secret_key()).map_err(|error| {
             let wrong = Diagnostic::new(error.to_string());
             Diagnostics::from(match error.hint() {
@@ -105,6 +111,17 @@ impl Courier {
         })?;
         let none = || Diagnostic::new("there is no key to sign results with, and `push = \"always\"` sends them");
         let key = key.ok_or_else(|| none().hint("make one with `plumb key new`".to_string()))?;
+        Ok(Some(Errand { layer, url, key }))
+    }
+}
+
+impl Courier {
+    /// Begins to send what waits in this cache.
+    pub fn start(errand: Errand, store: &Store) -> Result<Option<Courier>, Diagnostics> {
+        let Errand { layer, url, key } = errand;
+        if !store.writable() {
+            return Ok(None);
+        }
         let busy = store.waits_for(&layer);
         let state = State { news: busy, busy, ..State::default() };
         let changed = Condvar::new();

@@ -37,10 +37,9 @@ impl Parcel {
             if !seen.insert((recipe, made)) || known(&recipe, &made) {
                 continue;
             }
-            let above = store.lineage(&recipe, &made.action)?.filter(|above| above.realisation() == made);
-            if let Some(above) = above {
-                waiting.extend(above.ancestry.clone());
-                parcel.ancestors.push(store.signed_here(above, key)?);
+            if let Some(above) = store.word_on(&recipe, &made, key)? {
+                waiting.extend(above.record().ancestry.clone());
+                parcel.ancestors.push(above);
             }
         }
         Ok(parcel)

@@ -41,10 +41,19 @@ impl Upstream {
 
     /// What an action was made from as this recipe sees it, in the words of somebody trusted.
     pub(crate) fn lineage(&self, recipe: &RecipeKey, action: &ActionKey) -> Option<ActionRecord> {
-        let entries = self.loaded().flat_map(|(source, list)| {
+        self.trusted(recipe, action).next().map(|signed| signed.record().clone())
+    }
+
+    /// The word of somebody trusted on how this result came to be.
+    pub(crate) fn word_on(&self, recipe: &RecipeKey, made: &Realisation) -> Option<SignedRecord> {
+        self.trusted(recipe, &made.action).find(|signed| signed.record().realisation() == *made)
+    }
+
+    fn trusted(&self, recipe: &RecipeKey, action: &ActionKey) -> impl Iterator<Item = SignedRecord> {
+        let entries = self.loaded().flat_map(move |(source, list)| {
             list.of_recipe(recipe).into_iter().filter(|entry| entry.is_of(action)).map(move |entry| (source, entry))
         });
-        let mut trusted = entries.filter_map(|(source, entry)| self.read(source, entry));
-        trusted.find(|signed| self.policy.trusts(&signed.signer())).map(|signed| signed.record().clone())
+        let signed = entries.filter_map(|(source, entry)| self.read(source, entry));
+        signed.filter(|signed| self.policy.trusts(&signed.signer()))
     }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use plumb_cache::{Store, StoreOptions};
+use plumb_engine::courier::{Courier, Errand};
 use plumb_engine::diagnostic::Diagnostics;
 use plumb_engine::graph::{Graph, StepId};
 use plumb_engine::growth;
@@ -54,6 +55,12 @@ impl Context {
             store.set_people(upstream::people()?);
         }
         Ok(store)
+    }
+
+    /// Whoever sends what a run makes, where the settings ask for that.
+    pub fn courier(&self, file: &Path) -> Result<Option<Courier>, Trouble> {
+        let Some(errand) = Errand::of_settings()? else { return Ok(None) };
+        Ok(Courier::start(errand, &self.store_asking(file, Reading::default())?)?)
     }
 
     fn store_path(&self) -> Result<PathBuf, Trouble> {

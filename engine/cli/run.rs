@@ -34,7 +34,7 @@ pub fn run(context: &Context, args: &RunArgs) -> Result<Exit, Trouble> {
     if args.detach && !args.detached {
         return detach::start(context, &args.pipeline.file, args.form.json);
     }
-    let courier = Courier::of_settings(&context.store()?)?;
+    let courier = context.courier(&args.pipeline.file)?;
     let stop = Stop::default();
     let exit = run_until(context, args, &stop, courier.as_ref().map(|courier| (courier, Parting::Leave)));
     courier.iter().for_each(|courier| leave(context, courier, manner(args), &stop));

@@ -117,7 +117,7 @@ pub fn run(context: &Context, args: &WatchArgs) -> Result<Exit, Trouble> {
     let mut watch = Watch::new(&args.pipeline.file, cache, send.clone())?;
     listen(send.clone())?;
     let mut wakes = Wakes { send, receive: wakes };
-    let courier = Courier::of_settings(&context.store()?)?;
+    let courier = context.courier(&args.pipeline.file)?;
     let ended = watching(context, args, &mut watch, &mut wakes, courier.as_ref());
     if let Some(courier) = &courier {
         let manner = if args.form.json { Manner::Json } else { Manner::People };

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use crate::harness::Scene;
+use crate::scenarios::people::Shared;
 use crate::scenarios::reruns;
 
 /// A chain that ran, with somebody who has a key, and what she exported of it.
@@ -131,4 +132,17 @@ fn the_same_results_are_the_same_file() {
     let (alice, _, file) = alice("--with-inputs");
     alice.plumb("bundle export p.toml -o again.plumb --with-inputs").exits(0);
     assert!(fs::read(file).unwrap() == fs::read(alice.path("again.plumb")).unwrap());
+}
+
+#[test]
+fn what_was_fetched_without_its_ancestors_is_exported_with_their_records() {
+    let shared = Shared::new();
+    let alice = shared.maker();
+    let bob = shared.person();
+    bob.trusts("alice", &alice);
+    assert_eq!(bob.runs(), "");
+    let told = bob.scene.plumb("bundle export p.toml report -o b.plumb").exits(0);
+    assert!(told.stderr.contains("1 result with 3 records") && !told.stderr.contains("warning"), "{}", told.stderr);
+    let told = bob.scene.plumb("bundle verify b.plumb --json").exits(0);
+    assert!(told.raw.contains(&alice.key) && !told.raw.contains(&bob.key), "{}", told.raw);
 }

@@ -8,11 +8,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::harness::{Outcome, Scene};
+use crate::scenarios::people::{SETTINGS, Shared};
 use crate::scenarios::reruns;
 use crate::servers::gate::Gate;
 use crate::servers::s3::S3;
-
-const SETTINGS: &str = "home/.config/plumb/config.toml";
 
 /// Somebody with a key, whose every result goes to a folder.
 pub fn alice(pipeline: &str) -> Scene {
@@ -105,6 +104,39 @@ fn what_a_run_makes_is_sent_with_it_and_what_waits_with_the_next_one() {
     let bob = reader(&scene, &[("alice", &key_of(&scene))], "");
     bob.plumb("run p.toml prep count report").exits(0);
     assert_eq!((bob.executed().as_str(), bob.result("report.text")), ("", scene.result("report.text")));
+}
+
+#[test]
+fn what_lies_in_a_layer_only_is_never_signed_by_whoever_builds_on_it() {
+    let shared = Shared::new();
+    let alice = shared.maker();
+    let bob = shared.person();
+    bob.trusts("alice", &alice);
+    let own = shared.path("bobs");
+    fs::create_dir(&own).unwrap();
+    let settings = bob.scene.read(SETTINGS).replace("write = \"lab\"", "push = \"always\"\nwrite = \"own\"");
+    bob.scene.write(SETTINGS, &format!("{settings}[layer.own]\nurl = \"{}\"\n", own.display()));
+    bob.scene.edit("word = \"lines\"", "word = \"rows\"");
+    assert_eq!(bob.runs(), "report", "bob has the bytes of `count`, and of `prep` what alice's layer tells");
+    bob.scene.plumb("cache push").exits(0);
+
+    let carol = shared.person();
+    carol.scene.write(SETTINGS, &format!("[layer.bobs]\nurl = \"{}\"\n", own.display()));
+    carol.trusts("alice", &alice);
+    carol.trusts("bob", &bob);
+    carol.scene.edit("word = \"lines\"", "word = \"rows\"");
+    carol.scene.plumb("run p.toml report").exits(0);
+    assert_eq!(carol.scene.executed(), "");
+    carol.scene.plumb("bundle export p.toml report -o b.plumb").exits(0);
+    let told = carol.scene.plumb("bundle verify b.plumb --json").exits(0);
+    let told = told.json();
+    let of =
+        |record: &Value| format!("{} {}", record["step"].as_str().unwrap(), record["signer"]["name"].as_str().unwrap());
+    let lineage: Vec<String> = told["lineage"].as_array().unwrap().iter().map(of).collect();
+    assert_eq!(
+        (of(&told["results"][0]).as_str(), lineage),
+        ("report bob", vec!["count alice".into(), "prep alice".into()])
+    );
 }
 
 /// `first` ends at once, `second` once the test has written into a named pipe.

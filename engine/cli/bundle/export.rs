@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use plumb_cache::{Inputs, Progress, SecretKey, Store};
 use plumb_engine::config::Home;
+use plumb_engine::upstream::Reading;
 use serde::Serialize;
 
 use crate::args::Form;
@@ -63,7 +64,7 @@ pub fn run(context: &Context, args: &ExportArgs) -> Result<Exit, Trouble> {
     }
     let key = SecretKey::read(&Home::required()?.secret_key()).map_err(of_key)?;
     let key = key.ok_or_else(|| Trouble::usage("there is no key to sign with", "make one with `plumb key new`"))?;
-    let store = context.store()?;
+    let store = context.store_asking(args.targets.file(), Reading::default())?;
     let targets = args.targets.resolve(context, &store)?;
     let lineages = targets.iter().map(|target| store.signed_lineage(&target.record, &key));
     let lineages = lineages.collect::<Result<Vec<_>, _>>()?;

@@ -7,6 +7,7 @@ use clap::Args;
 use plumb_cache::{ActionKey, ActionRecord, Layer, Parcel, Pushed, Repair, SecretKey, Shipment, Store};
 use plumb_engine::config::{Config, Home};
 use plumb_engine::diagnostic::Diagnostics;
+use plumb_engine::upstream::Reading;
 use plumb_engine::{courier, history, layers, nearest};
 use serde::Serialize;
 
@@ -86,7 +87,7 @@ pub fn run(context: &Context, args: &PushArgs) -> Result<Exit, Trouble> {
     let (name, url) = chosen(&config, args.layer.as_deref())?;
     let key = SecretKey::read(&home.secret_key()).map_err(of_key)?;
     let key = key.ok_or_else(|| Trouble::usage("there is no key to sign with", "make one with `plumb key new`"))?;
-    let store = context.store()?;
+    let store = context.store_asking(targets.file(), Reading::default())?;
     let layer = layers::open_to_write(name, url).map_err(Diagnostics::from)?;
     let asked = match (&args.run, args.targets.is_empty()) {
         (Some(run), _) => of_run(&store, &args.targets, run)?,

@@ -43,8 +43,12 @@ impl Targets {
 
     /// Where the project lies whose settings count.
     pub fn folder(&self) -> &Path {
-        let file = self.targets.first().filter(|first| is_pipeline(first)).map(Path::new);
-        file.and_then(Path::parent).filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+        self.file().parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    }
+
+    /// The pipeline file that is named, or this folder.
+    pub fn file(&self) -> &Path {
+        self.targets.first().filter(|first| is_pipeline(first)).map_or(Path::new("."), Path::new)
     }
 
     fn of_pipeline(
