@@ -21,11 +21,17 @@ pub struct Worth {
     pub counts: Tensor,
 }
 
-/// A loss that is a sum over tokens, each token's part a function of its own log-probability.
+/// A loss that is a sum over tokens, each token's part a function of its own log-probability; or, where it is
+/// [`Objective::whole`], any function of all of them.
 pub trait Objective {
     /// What log-probabilities are divided by before the softmax.
     fn temperature(&self) -> f64 {
         1.0
+    }
+    /// Whether a token's part depends on other tokens (a sequence's sum or mean): `worth` is then asked once, about all
+    /// tokens of the micro-batch. Costs a second pass of the head where the logits do not fit into one slice.
+    fn whole(&self) -> bool {
+        false
     }
     /// Judges the tokens from `first` on: (tokens) log-probabilities, no part of any graph.
     fn worth(&self, logprobs: &Tensor, first: i64) -> Worth;
@@ -52,11 +58,23 @@ pub fn pass(
     hidden: &Tensor,
     targets: &Tensor,
     head: &Tensor,
+    learns: Option<&mut Tensor>,
+    objective: &dyn Objective,
+) -> Sums {
+    pass_by((AT_ONCE / head.size()[0].max(1)).max(1), (hidden, targets, head), learns, objective)
+}
+
+// In slices of so many rows.
+fn pass_by(
+    rows: i64,
+    (hidden, targets, head): (&Tensor, &Tensor, &Tensor),
     mut learns: Option<&mut Tensor>,
     objective: &dyn Objective,
 ) -> Sums {
     let _guard = no_grad_guard();
-    let rows = (AT_ONCE / head.size()[0].max(1)).max(1);
+    let known = objective.whole() && hidden.size()[0] > rows;
+    let known = known.then(|| Known::of(rows, (hidden, targets, head), objective));
+    let objective: &dyn Objective = known.as_ref().map_or(objective, |known| known);
     let (mut sums, mut gradients, mut first) = (Tensor::zeros([6], (Kind::Float, hidden.device())), Vec::new(), 0);
     for (hidden, targets) in hidden.detach().split(rows, 0).iter().zip(targets.split(rows, 0)) {
         let slice = Slice { hidden, targets: &targets, head };
@@ -71,6 +89,49 @@ pub fn pass(
     Sums { sums, gradient: Tensor::cat(&gradients, 0) }
 }
 
+// What an objective made of a whole micro-batch, to be handed out slice by slice.
+struct Known {
+    temperature: f64,
+    worth: Worth,
+}
+
+impl Known {
+    fn of(rows: i64, (hidden, targets, head): (&Tensor, &Tensor, &Tensor), objective: &dyn Objective) -> Self {
+        let temperature = objective.temperature();
+        let slices = hidden.detach().split(rows, 0).into_iter().zip(targets.split(rows, 0));
+        let chosen: Vec<Tensor> =
+            slices.map(|(hidden, targets)| of_targets(&logprobs(&hidden, head, temperature), &targets)).collect();
+        Self { temperature, worth: objective.worth(&Tensor::cat(&chosen, 0), 0) }
+    }
+}
+
+impl Objective for Known {
+    fn temperature(&self) -> f64 {
+        self.temperature
+    }
+
+    // Loss and counts come with the first slice.
+    fn worth(&self, logprobs: &Tensor, first: i64) -> Worth {
+        let (length, all) = (logprobs.size()[0], &self.worth);
+        let once = |sum: &Tensor| if first == 0 { sum.shallow_clone() } else { sum.zeros_like() };
+        Worth {
+            loss: once(&all.loss),
+            gradient: all.gradient.narrow(0, first, length),
+            counted: all.counted.as_ref().map(|counted| counted.narrow(0, first, length)),
+            counts: once(&all.counts),
+        }
+    }
+}
+
+// (tokens, vocabulary)
+fn logprobs(hidden: &Tensor, head: &Tensor, temperature: f64) -> Tensor {
+    let mut logits = hidden.linear(head, None::<&Tensor>);
+    if temperature != 1.0 {
+        let _ = logits.g_div_scalar_(temperature);
+    }
+    logits.log_softmax(-1, Kind::Float)
+}
+
 struct Slice<'a> {
     hidden: &'a Tensor,
     targets: &'a Tensor,
@@ -81,12 +142,7 @@ impl Slice<'_> {
     // The sums, and the loss's gradient by the logits: (tokens, vocabulary)
     fn forward(&self, objective: &dyn Objective, first: i64) -> (Tensor, Tensor) {
         let heat = objective.temperature();
-        let mut logits = self.hidden.linear(self.head, None::<&Tensor>);
-        if heat != 1.0 {
-            let _ = logits.g_div_scalar_(heat);
-        }
-        let logprobs = logits.log_softmax(-1, Kind::Float);
-        drop(logits);
+        let logprobs = logprobs(self.hidden, self.head, heat);
         let chosen = of_targets(&logprobs, self.targets);
         let worth = objective.worth(&chosen, first);
         let right = chosen.ge_tensor(&logprobs.amax([-1], false)).to_kind(Kind::Float);
@@ -102,5 +158,60 @@ impl Slice<'_> {
         let _ = probabilities.g_mul_(&-&pull);
         let _ = probabilities.scatter_add_(1, &self.targets.unsqueeze(1), &pull);
         (sums, probabilities)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // The square of the mean log-probability: no token's part is known without the others.
+    struct Squared;
+
+    impl Objective for Squared {
+        fn temperature(&self) -> f64 {
+            0.7
+        }
+        fn whole(&self) -> bool {
+            true
+        }
+        fn worth(&self, logprobs: &Tensor, _first: i64) -> Worth {
+            let mean = logprobs.mean(Kind::Float);
+            let slope = 2.0 / logprobs.numel() as f64;
+            Worth {
+                loss: mean.square(),
+                gradient: logprobs.ones_like() * &mean * slope,
+                counted: None,
+                counts: Tensor::ones([3], (Kind::Float, logprobs.device())),
+            }
+        }
+    }
+
+    fn waves(rows: i64, columns: i64) -> Tensor {
+        (Tensor::arange(rows * columns, (Kind::Float, tch::Device::Cpu)) * 0.61).sin().view([rows, columns])
+    }
+
+    #[test]
+    fn an_objective_of_all_tokens_does_not_see_how_the_head_is_cut() {
+        let (hidden, head) = (waves(7, 4), waves(5, 4) * 2.0);
+        let targets = Tensor::from_slice(&[0i64, 3, 1, 4, 2, 2, 0]);
+        let run = |rows: i64| {
+            let mut learns = head.zeros_like();
+            let sums = pass_by(rows, (&hidden, &targets, &head), Some(&mut learns), &Squared);
+            [sums.sums, sums.gradient, learns]
+        };
+        let whole = run(7);
+        for rows in [1, 3, 6] {
+            for (one, other) in run(rows).iter().zip(&whole) {
+                assert!((one - other).abs().max().double_value(&[]) < 1e-6, "{rows} rows: {one} {other}");
+            }
+        }
+        // And the gradient is autograd's.
+        let (hidden, head) = (hidden.set_requires_grad(true), head.detach().set_requires_grad(true));
+        let logprobs = (hidden.linear(&head, None::<&Tensor>) / 0.7).log_softmax(-1, Kind::Float);
+        let loss = of_targets(&logprobs, &targets).mean(Kind::Float).square();
+        let gradients = Tensor::run_backward(&[&loss], &[&hidden, &head], false, false);
+        assert!((&gradients[0] - &whole[1]).abs().max().double_value(&[]) < 1e-6);
+        assert!((&gradients[1] - &whole[2]).abs().max().double_value(&[]) < 1e-6);
     }
 }

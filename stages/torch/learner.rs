@@ -12,8 +12,9 @@ use tch::{Kind, Tensor};
 
 use crate::adamw::AdamW;
 use crate::batch::{Frozen, predicting, targets};
-use crate::head::{self, Objective};
-use crate::losses::{CrossEntropy, Grpo, Share, Tokens, counted_tokens};
+use crate::losses::cross_entropy::CrossEntropy;
+use crate::losses::grpo::{Grpo, Share, Tokens, counted_tokens};
+use crate::step::Step;
 use crate::transformer::Transformer;
 use crate::weights::{self, Part, Written};
 
@@ -82,7 +83,7 @@ impl Learner {
         order.sort_by_key(|sequence| sequence.prompt.len() + sequence.completion.len());
         let sorted: Vec<Sequence> = order.into_iter().cloned().collect();
         let tokens = sequences.iter().map(|sequence| sequence.completion.len() as f64).sum::<f64>();
-        let mut step = Step::new(self, model);
+        let mut step = self.begin(model);
         for part in sorted.chunks(size(micro_batch, sorted.len())) {
             let stream = predicting(&step.model, part, self.frozen, Some(&mut self.activations));
             step.add(&stream, &targets(part, model.device), &CrossEntropy { tokens: tokens.max(1.0) });
@@ -100,7 +101,7 @@ impl Learner {
     ) -> StepReport {
         let size = size(micro_batch, rollouts.len());
         let share = Share::new(rollouts, rollouts.len().div_ceil(size));
-        let mut step = Step::new(self, model);
+        let mut step = self.begin(model);
         for part in rollouts.chunks(size) {
             let sequences: Vec<Sequence> = part.iter().map(|rollout| rollout.sequence.clone()).collect();
             let stream = predicting(&step.model, &sequences, self.frozen, None);
@@ -110,8 +111,19 @@ impl Learner {
         self.finish(model, step, counted_tokens(rollouts))
     }
 
-    // A loss or gradient that is not finite is reported and not applied.
-    fn finish(&mut self, model: &mut Transformer, step: Step, tokens: f64) -> StepReport {
+    /// Starts a step: whoever has an objective adds its micro-batches to it.
+    pub fn begin(&self, model: &Transformer) -> Step {
+        Step::new(model, &self.places, self.adamw.leaves(&self.shapes))
+    }
+
+    /// Blocks below this one are frozen.
+    pub fn frozen(&self) -> usize {
+        self.frozen
+    }
+
+    /// Clips and applies what a step has summed; `tokens` is what its counts are shares of. A loss or gradient that is
+    /// not finite is reported and not applied.
+    pub fn finish(&mut self, model: &mut Transformer, step: Step, tokens: f64) -> StepReport {
         let (Some(sums), Some(gradients)) = (step.sums, step.gradients.into_iter().collect::<Option<Vec<_>>>()) else {
             return StepReport::default();
         };
@@ -175,61 +187,6 @@ impl Learner {
         self.adamw.steps = progress.steps;
         self.refresh(model);
         Ok(())
-    }
-}
-
-// One step under way: the model with weights that take part in the graph, and what has been summed.
-struct Step {
-    model: Transformer,
-    leaves: Vec<Tensor>,
-    /// Which of the leaves is the head, if it learns.
-    head: Option<usize>,
-    /// Which of the leaves the graph below the head reaches: all but a head of its own.
-    below: Vec<usize>,
-    /// One a leaf, in its shape, once a micro-batch has been added.
-    gradients: Vec<Option<Tensor>>,
-    sums: Option<Tensor>,
-}
-
-impl Step {
-    fn new(learner: &Learner, model: &Transformer) -> Self {
-        let leaves = learner.adamw.leaves(&learner.shapes);
-        let weights = model.weights.iter().map(Tensor::shallow_clone).collect();
-        let mut own = Transformer { config: model.config.clone(), weights, kind: model.kind, device: model.device };
-        let parts = weights::parts(&model.config);
-        for (place, leaf) in learner.places.iter().zip(&leaves) {
-            let kind = if parts[*place].layer().is_some() { model.kind } else { Kind::Float };
-            own.weights[*place] = leaf.to_kind(kind);
-        }
-        let head = learner.places.iter().position(|place| *place == model.head());
-        let alone = head.filter(|_| !model.config.tie_word_embeddings);
-        let below = (0..leaves.len()).filter(|leaf| Some(*leaf) != alone).collect();
-        let gradients = leaves.iter().map(|_| None).collect();
-        Self { model: own, leaves, head, below, gradients, sums: None }
-    }
-
-    // The head by hand, then the graph below it, which is told the gradient at its top.
-    fn add(&mut self, stream: &Tensor, targets: &Tensor, objective: &dyn Objective) {
-        let hidden = self.model.last_norm(stream);
-        let head = self.model.weights[self.model.head()].detach();
-        if let Some(leaf) = self.head {
-            self.gradients[leaf].get_or_insert_with(|| head.zeros_like());
-        }
-        let of_head = self.head.and_then(|leaf| self.gradients[leaf].as_mut());
-        let passed = head::pass(&hidden, targets, &head, of_head, objective);
-        let top = (hidden * passed.gradient).sum(Kind::Float);
-        let below: Vec<&Tensor> = self.below.iter().map(|leaf| &self.leaves[*leaf]).collect();
-        for (leaf, part) in self.below.iter().zip(Tensor::run_backward(&[&top], &below, false, false)) {
-            add(&mut self.gradients[*leaf], part);
-        }
-        add(&mut self.sums, passed.sums);
-    }
-}
-
-fn add(whole: &mut Option<Tensor>, part: Tensor) {
-    match whole {
-        Some(whole) => drop(whole.g_add_(&part)),
-        None => *whole = Some(part),
     }
 }
 

@@ -15,5 +15,6 @@ pub mod learner;
 pub mod losses;
 pub mod sampling;
 pub mod stages;
+pub mod step;
 pub mod transformer;
 pub mod weights;
