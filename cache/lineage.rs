@@ -10,6 +10,8 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
+
 use crate::store::Store;
 use crate::{ActionKey, CacheError, Digest, Realisation, RecipeKey};
 
@@ -26,8 +28,8 @@ pub type Lineage = BTreeMap<(RecipeKey, Realisation), BTreeMap<RecipeKey, Realis
 /// The index of one pipeline, as it was read.
 #[derive(Debug, Default)]
 pub struct LineageIndex {
-    table: Vec<u8>,
-    ancestors: Vec<u8>,
+    table: Bytes,
+    ancestors: Bytes,
 }
 
 impl LineageIndex {
@@ -49,12 +51,12 @@ impl LineageIndex {
         }))
     }
 
-    fn decode(bytes: &[u8]) -> Option<LineageIndex> {
+    fn decode(bytes: &Bytes) -> Option<LineageIndex> {
         let (front, body) = bytes.split_at_checked(FRONT)?;
         let count = front.strip_prefix(HEADER)?;
         let rows = usize::try_from(u64::from_le_bytes(count.try_into().ok()?)).ok()?;
         let (table, ancestors) = body.split_at_checked(rows.checked_mul(ROW)?)?;
-        Some(LineageIndex { table: table.to_vec(), ancestors: ancestors.to_vec() })
+        Some(LineageIndex { table: bytes.slice_ref(table), ancestors: bytes.slice_ref(ancestors) })
     }
 }
 
@@ -132,13 +134,13 @@ mod tests {
 
     #[test]
     fn a_cut_index_is_an_empty_one() {
-        let whole = encode(&some());
+        let whole = Bytes::from(encode(&some()));
         assert!(LineageIndex::decode(&whole).is_some());
         let rows = FRONT + some().len() * ROW;
         for at in 0..rows {
-            assert!(LineageIndex::decode(&whole[..at]).is_none(), "cut at {at}");
+            assert!(LineageIndex::decode(&whole.slice(..at)).is_none(), "cut at {at}");
         }
-        let cut = LineageIndex::decode(&whole[..rows]).unwrap();
+        let cut = LineageIndex::decode(&whole.slice(..rows)).unwrap();
         assert!(cut.made_from(&recipe(3), &made(3)).is_none(), "its ancestors are cut off");
     }
 }

@@ -1,12 +1,13 @@
 //! Memos: what could be found out again and is kept to save the time, each in one file: `steps` of a file, the
-//! `lineage` of a pipeline. Only a memory: a
-//! memo that is damaged, cut or gone is none, and the next one replaces it.
+//! `lineage` and the `records` of a pipeline. Only a memory: a memo that is damaged, cut or gone is none, and the next one replaces it.
 //!
 //! ```text
 //! plumb-memo 1\n   checksum (32)   the rest
 //! ```
 
 use std::fs;
+
+use bytes::Bytes;
 
 use crate::files::Durability;
 use crate::store::Store;
@@ -16,11 +17,9 @@ const HEADER: &[u8] = b"plumb-memo 1\n";
 
 impl Store {
     /// What was kept of this thing, if it is whole.
-    pub fn memo(&self, what: &'static str, of: &str) -> Option<Vec<u8>> {
-        let mut bytes = fs::read(self.inner.layout.memo(what, of)).ok()?;
-        opened(&bytes)?;
-        bytes.drain(..HEADER.len() + 32);
-        Some(bytes)
+    pub fn memo(&self, what: &'static str, of: &str) -> Option<Bytes> {
+        let bytes = Bytes::from(fs::read(self.inner.layout.memo(what, of)).ok()?);
+        opened(&bytes).map(|body| bytes.slice_ref(body))
     }
 
     /// Keeps something, instead of what was kept. Two processes may do so at once: either is right.

@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use rustix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
 
 use crate::CacheError;
 
@@ -14,7 +15,7 @@ use crate::CacheError;
 const YOUNG: i64 = 2_000_000_000;
 
 /// The identity, size and times of one file. Any write moves at least the change time, which nobody can set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct FileStamp {
     /// The device it is on.
     pub device: u64,

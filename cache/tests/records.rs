@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::thread;
+use std::time::Duration;
 
-use plumb_cache::{ActionRecord, CacheError, Cost, Digest, Publication, Realisation, RecipeKey, Store};
+use plumb_cache::{ActionKey, ActionRecord, CacheError, Cost, Digest, Publication, Realisation, RecipeKey, Store};
 use proptest::prelude::*;
 
-use crate::support::{House, files, record};
+use crate::support::{House, files, flip_a_bit, record};
 
 fn any_record() -> impl Strategy<Value = ActionRecord> {
     let text = ".{0,20}";
@@ -82,6 +84,47 @@ fn a_published_record_is_found_by_action_recipe_and_stage() {
         assert_eq!(store.records_of_stage("house", "other").unwrap(), []);
         assert_eq!(store.action(&record("3", one.outputs["out"].artifact).action).unwrap(), None);
     }
+}
+
+/// Records as a pipeline remembers them, once their files are too old to change unseen.
+fn remembered(store: &Store, records: &[ActionRecord]) -> Vec<RecipeKey> {
+    let keys: Vec<RecipeKey> = records.iter().map(|record| record.recipe).collect();
+    while store.memo("records", "house").is_none() {
+        let recollection = store.recollection("house");
+        store.recalled(&keys, &recollection).unwrap();
+        store.keep_recollection("house", &recollection).unwrap();
+        // Nothing tells that a file has come of age.
+        thread::park_timeout(Duration::from_millis(50));
+    }
+    keys
+}
+
+#[test]
+fn a_remembered_record_is_recalled_until_a_file_of_it_changes() {
+    let house = House::new();
+    let store = house.store();
+    let records: Vec<ActionRecord> = (0..200).map(|number| made(&store, &number.to_string(), "same")).collect();
+    assert!(records.iter().all(|record| store.publish(record).unwrap() == Publication::New));
+    let keys = remembered(&store, &records);
+    let recalled = |key: usize| store.recalled(&keys[key..=key], &store.recollection("house")).unwrap().remove(0);
+    assert!((0..200).all(|key| recalled(key) == [records[key].clone()]));
+
+    // Damaged on the disk: another stamp, so the record is read, proves nothing and is none.
+    let digits = records[7].action.to_string();
+    flip_a_bit(&house.cache().join("v1/actions").join(&digits[..2]).join(&digits[2..]));
+    assert_eq!(recalled(7), []);
+    // Another result is chosen.
+    let again = made(&store, "8", "other");
+    store.publish_fresh(&again).unwrap();
+    assert_eq!(recalled(8), [again]);
+    // A second action of the recipe.
+    let (action_document, action) = ("other".into(), ActionKey::of_document("other"));
+    let beside = ActionRecord { action_document, action, ..records[9].clone() };
+    store.publish(&beside).unwrap();
+    assert_eq!(recalled(9), [records[9].clone(), beside]);
+    // Disowned, though no file of its own changed.
+    store.disown(&records[10].action, "bad").unwrap();
+    assert_eq!(recalled(10), []);
 }
 
 #[test]

@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use plumb_cache::{ActionKey, ActionRecord, Artifact, Disowned, Loss, Mark, Realisation, RecipeKey, Store};
+use plumb_cache::{
+    ActionKey, ActionRecord, Artifact, Disowned, Loss, Mark, Realisation, RecipeKey, Recollection, Store,
+};
 use rayon::prelude::*;
 
 use super::inputs::{Trouble, action, as_made_here};
@@ -18,6 +20,9 @@ use crate::graph::{Graph, Reference, StepId};
 use crate::key::Document;
 use crate::upstream::untrusted;
 
+/// So many records are worth remembering.
+const MANY: usize = 100;
+
 pub(super) fn resolve(
     graph: &Graph,
     store: &Store,
@@ -30,6 +35,7 @@ pub(super) fn resolve(
         options,
         facts: &facts,
         lineages: Lineages::new(store, &facts, &graph.name)?,
+        recollection: None,
         candidates: BTreeMap::new(),
         present: BTreeMap::new(),
         lost: BTreeMap::new(),
@@ -42,6 +48,7 @@ pub(super) fn resolve(
     }
     resolver.look_at_the_rest(&mut draft)?;
     resolver.lineages.keep();
+    resolver.keep_recollection();
     let steps = resolver.tell(&draft)?;
     let disowned = resolver.disowned_waiting(&steps)?;
     Ok(Plan { steps, chosen: draft.chosen, by_action: draft.by_action, disowned, facts })
@@ -69,6 +76,8 @@ struct Resolver<'a> {
     options: &'a PlanOptions,
     facts: &'a Facts,
     lineages: Lineages<'a>,
+    /// Once many records were asked for at a time.
+    recollection: Option<Recollection>,
     /// Records by recipe, of every step that was looked up.
     candidates: BTreeMap<StepId, Vec<Arc<ActionRecord>>>,
     present: BTreeMap<Artifact, bool>,
@@ -132,7 +141,14 @@ impl Resolver<'_> {
     fn look_up_recipes(&mut self, ids: &BTreeSet<StepId>) -> Result<(), EngineError> {
         let unknown: Vec<StepId> = ids.iter().copied().filter(|id| !self.candidates.contains_key(id)).collect();
         let recipes: Vec<RecipeKey> = unknown.iter().map(|id| self.facts.recipe(*id)).collect();
-        for (id, records) in unknown.into_iter().zip(self.store.recipes(&recipes)?) {
+        let found = match recipes.len() {
+            few if few < MANY => self.store.recipes(&recipes)?,
+            _ => {
+                let remember = || self.store.recollection(&self.graph.name);
+                self.store.recalled(&recipes, self.recollection.get_or_insert_with(remember))?
+            }
+        };
+        for (id, records) in unknown.into_iter().zip(found) {
             // The index only points: a record counts if it was made for this very document.
             let document = self.facts.recipe_document(id);
             let records = records.into_iter().filter(|record| record.recipe_document == document);
@@ -152,6 +168,14 @@ impl Resolver<'_> {
             self.candidates.insert(id, offered.map(Arc::new).collect());
         }
         Ok(())
+    }
+
+    /// For the next plan. A memory that cannot be written costs time, nothing else.
+    fn keep_recollection(&self) {
+        let kept = self.recollection.as_ref().map(|kept| self.store.keep_recollection(&self.graph.name, kept));
+        if let Some(Err(error)) = kept {
+            tracing::warn!("{error}");
+        }
     }
 
     /// Records that were made from a disowned result are no candidates.
