@@ -1,6 +1,7 @@
 //! What training and RLHF loops need of a language model, and nothing about tensors: plumb-torch implements
 //! [`Model`] over libtorch, tests implement it over a table.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use plumb_engine::io::Manner;
@@ -90,42 +91,87 @@ pub struct Optimizer {
     pub max_grad_norm: f64,
     /// Shape of the schedule.
     pub lr_scheduler_type: Schedule,
-    /// Steps of linear warm-up.
+    /// Updates of linear warm-up.
     pub warmup_steps: u64,
+    /// The same as a share of all, where `warmup_steps` is 0.
+    pub warmup_ratio: f64,
     /// Where a `linear` or `cosine` schedule ends, as a share of the peak.
     pub min_lr_ratio: f64,
     /// Steps in all, for the schedule.
     pub max_steps: u64,
 }
 
-/// Learning-rate schedules.
+/// Learning-rate schedules, under HF's names. Each warms up first where `warmup_steps` says so (HF's `constant` does not).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub enum Schedule {
     /// From the peak to `min_lr_ratio` of it, in a line.
     Linear,
     /// The same end, along a half cosine.
     Cosine,
+    /// The same as `cosine`: HF's name where `min_lr_ratio` is not 0.
+    CosineWithMinLr,
     /// The peak throughout.
     Constant,
+    /// The same as `constant`: HF's name where there is a warm-up.
+    ConstantWithWarmup,
+}
+
+/// How a model learns.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Training {
+    /// AdamW and its schedule.
+    pub optimizer: Optimizer,
+    /// Train only the last so many blocks (and the final norm and head where untied); all of the model where `None`.
+    pub trainable_layers: Option<usize>,
+    /// Keep only each block's input for the backward pass and run the block again there.
+    pub gradient_checkpointing: bool,
+    /// What is saved is the running mean of the trained weights with this decay, not the last ones.
+    pub ema_decay: Option<f64>,
+}
+
+impl From<Optimizer> for Training {
+    fn from(optimizer: Optimizer) -> Self {
+        Self { optimizer, trainable_layers: None, gradient_checkpointing: false, ema_decay: None }
+    }
 }
 
 impl Optimizer {
+    // As many updates as are asked for, or else their share of all, as HF rounds it.
+    fn warmup(&self) -> u64 {
+        if self.warmup_steps > 0 {
+            self.warmup_steps
+        } else {
+            (self.max_steps as f64 * self.warmup_ratio).ceil() as u64
+        }
+    }
+
     /// The rate of the update that follows `steps` earlier ones, as HF's schedulers have it (the first of a warm-up
     /// is 0).
     pub fn learning_rate_at(&self, steps: u64) -> f64 {
-        if steps < self.warmup_steps {
-            return self.learning_rate * steps as f64 / self.warmup_steps as f64;
+        let warmup = self.warmup();
+        if steps < warmup {
+            return self.learning_rate * steps as f64 / warmup as f64;
         }
-        let rest = self.max_steps.saturating_sub(self.warmup_steps).max(1) as f64;
-        let gone = ((steps - self.warmup_steps) as f64 / rest).min(1.0);
+        let rest = self.max_steps.saturating_sub(warmup).max(1) as f64;
+        let gone = ((steps - warmup) as f64 / rest).min(1.0);
         let share = match self.lr_scheduler_type {
             Schedule::Linear => 1.0 - gone,
-            Schedule::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * gone).cos()),
-            Schedule::Constant => return self.learning_rate,
+            Schedule::Cosine | Schedule::CosineWithMinLr => 0.5 * (1.0 + (std::f64::consts::PI * gone).cos()),
+            Schedule::Constant | Schedule::ConstantWithWarmup => return self.learning_rate,
         };
         self.learning_rate * (self.min_lr_ratio + (1.0 - self.min_lr_ratio) * share)
     }
+}
+
+/// How the sequences of a step are cut into passes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// So many padded rows a pass; 0 takes all.
+    Rows(usize),
+    /// One row a pass, of sequences that together have at most so many tokens: nothing is padded, and each sequence sees
+    /// only itself.
+    Packed(usize),
 }
 
 /// What one optimiser step did.
@@ -149,6 +195,10 @@ pub struct StepReport {
     pub clip_high: f64,
     /// Completion tokens in the step.
     pub num_tokens: u64,
+    /// Further metrics of the objective, by the names they are logged under.
+    pub more: BTreeMap<String, f64>,
+    /// Which weight or gradient is not finite, where one is: the update was not made.
+    pub fault: Option<String>,
 }
 
 /// A language model that generates, scores and learns.
@@ -158,6 +208,9 @@ pub trait Model {
 
     /// Token ids that end a completion.
     fn eos_token_ids(&self) -> &[u32];
+
+    /// Tokens of prompt and completion together that the model was made for.
+    fn context(&self) -> usize;
 
     /// The chat template, where the model has one (Jinja text).
     fn chat_template(&self) -> Option<&str>;
@@ -173,12 +226,15 @@ pub trait Model {
     /// Log-probability of every completion token, the logits divided by `temperature`.
     fn log_probabilities(&mut self, sequences: &[Sequence], temperature: f64) -> Result<Vec<Vec<f32>>, StageError>;
 
-    /// Makes the model trainable: the last `trainable_layers` blocks (and the final norm and head where untied),
-    /// or all of it.
-    fn prepare_training(&mut self, optimizer: &Optimizer, trainable_layers: Option<usize>) -> Result<(), StageError>;
+    /// Makes the model trainable.
+    fn prepare_training(&mut self, training: &Training) -> Result<(), StageError>;
 
-    /// One optimiser step on the mean token loss over the completions of all `sequences`, in micro-batches.
-    fn sft_step(&mut self, sequences: &[Sequence], micro_batch: usize) -> Result<StepReport, StageError>;
+    /// Moves the weights by `share` of the way to those of a model folder of the same shape (a reference that follows
+    /// its policy).
+    fn move_towards(&mut self, folder: &Path, share: f64) -> Result<(), StageError>;
+
+    /// One optimiser step on the mean token loss over the completions of all `sequences`, in passes.
+    fn sft_step(&mut self, sequences: &[Sequence], cut: Cut) -> Result<StepReport, StageError>;
 
     /// One optimiser step on a GRPO batch, in micro-batches (the result does not depend on how they are cut,
     /// up to rounding).
@@ -224,6 +280,10 @@ mod tests {
     use super::*;
 
     fn rates(lr_scheduler_type: Schedule) -> Vec<f64> {
+        rates_after(lr_scheduler_type, 2, 0.9)
+    }
+
+    fn rates_after(lr_scheduler_type: Schedule, warmup_steps: u64, warmup_ratio: f64) -> Vec<f64> {
         let optimizer = Optimizer {
             learning_rate: 1.0,
             adam_beta1: 0.9,
@@ -232,7 +292,8 @@ mod tests {
             weight_decay: 0.0,
             max_grad_norm: 1.0,
             lr_scheduler_type,
-            warmup_steps: 2,
+            warmup_steps,
+            warmup_ratio,
             min_lr_ratio: 0.2,
             max_steps: 6,
         };
@@ -244,5 +305,10 @@ mod tests {
         assert_eq!(rates(Schedule::Linear), [0.0, 0.5, 1.0, 0.8, 0.6, 0.4, 0.2, 0.2]);
         assert_eq!(rates(Schedule::Cosine), [0.0, 0.5, 1.0, 0.883, 0.6, 0.317, 0.2, 0.2]);
         assert_eq!(rates(Schedule::Constant), [0.0, 0.5, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]);
+        assert_eq!(rates(Schedule::CosineWithMinLr), rates(Schedule::Cosine));
+        assert_eq!(rates(Schedule::ConstantWithWarmup), rates(Schedule::Constant));
+        // A quarter of six updates is two, rounded up as HF does.
+        assert_eq!(rates_after(Schedule::Linear, 0, 0.25), rates(Schedule::Linear));
+        assert_eq!(rates_after(Schedule::Linear, 0, 0.0)[0], 1.0);
     }
 }

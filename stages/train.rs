@@ -7,6 +7,7 @@ pub mod group;
 pub mod judge;
 pub mod log;
 pub mod order;
+pub mod packing;
 mod parameters;
 pub mod rlhf;
 pub mod sft;

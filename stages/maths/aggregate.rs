@@ -20,8 +20,9 @@ impl Aggregation {
     /// What a TRL `loss_type` comes to within one batch: `dapo` and `bnpo` differ only in what the batch is.
     pub fn of(loss_type: LossType, max_completion_length: usize) -> Self {
         match loss_type {
-            LossType::Grpo => Self::SequenceMean,
-            LossType::Dapo | LossType::Bnpo => Self::TokenMean,
+            LossType::Grpo | LossType::Sapo => Self::SequenceMean,
+            LossType::Dapo | LossType::Bnpo | LossType::Cispo => Self::TokenMean,
+            LossType::Luspo => Self::SequenceSum,
             LossType::DrGrpo => Self::ConstantLength(max_completion_length),
         }
     }

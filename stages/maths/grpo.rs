@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::aggregate::Aggregation;
-use super::clipping::Clip;
+use super::clipping::{Clip, sequence_ratio};
 use super::divergence::k3;
 
 /// How token losses become one number.
@@ -20,6 +20,23 @@ pub enum LossType {
     Bnpo,
     /// Sum over tokens by (sequences × `max_completion_length`).
     DrGrpo,
+    /// The weight, bounded by `epsilon_high` itself, stands outside the gradient (MiniMax-M1); summed as `dapo`.
+    Cispo,
+    /// A sigmoid gate instead of a clip (Qwen's SAPO); summed as `grpo`.
+    Sapo,
+    /// Mean over sequences of the sum over tokens.
+    Luspo,
+}
+
+/// What a ratio is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum ImportanceSamplingLevel {
+    /// Each token's own.
+    #[default]
+    Token,
+    /// The whole completion's: `exp` of the mean log-ratio (GSPO).
+    Sequence,
 }
 
 /// What rewards are divided by.
@@ -46,12 +63,55 @@ pub struct GrpoLoss {
     pub delta: Option<f64>,
     /// Weight of the k3 divergence from the reference.
     pub beta: f64,
+    /// Whether k3 is weighted by the ratio (DeepSeek-V3.2's unbiased estimate).
+    pub use_bias_correction_kl: bool,
     /// Aggregation.
     pub loss_type: LossType,
+    /// Ratios of tokens or of completions.
+    pub importance_sampling_level: ImportanceSamplingLevel,
+    /// `sapo`'s gate for positive advantages.
+    pub sapo_temperature_pos: f64,
+    /// `sapo`'s gate for the others.
+    pub sapo_temperature_neg: f64,
     /// Temperature the completions were drawn at: logits are divided by it.
     pub temperature: f64,
     /// `dr_grpo`'s constant length.
     pub max_completion_length: usize,
+}
+
+impl Default for GrpoLoss {
+    fn default() -> Self {
+        Self {
+            epsilon: 0.2,
+            epsilon_high: 0.2,
+            delta: None,
+            beta: 0.0,
+            use_bias_correction_kl: false,
+            loss_type: LossType::default(),
+            importance_sampling_level: ImportanceSamplingLevel::default(),
+            sapo_temperature_pos: 1.0,
+            sapo_temperature_neg: 1.05,
+            temperature: 1.0,
+            max_completion_length: 512,
+        }
+    }
+}
+
+impl GrpoLoss {
+    /// The loss of one token with this ratio (its own or its completion's) and log-probability, without divergence.
+    pub fn of_token(&self, ratio: f64, logprob: f64, advantage: f64) -> f64 {
+        match self.loss_type {
+            LossType::Cispo => -ratio.min(self.epsilon_high) * advantage * logprob,
+            LossType::Sapo => {
+                let heat = if advantage > 0.0 { self.sapo_temperature_pos } else { self.sapo_temperature_neg };
+                -4.0 / heat / (1.0 + (-heat * (ratio - 1.0)).exp()) * advantage
+            }
+            _ => {
+                let clip = Clip { low: self.epsilon, high: self.epsilon_high, delta: self.delta, dual: None };
+                clip.loss(ratio, advantage)
+            }
+        }
+    }
 }
 
 /// Added to a standard deviation before dividing, as TRL does (veRL: 1e-6, OpenRLHF: 1e-9).
@@ -107,7 +167,7 @@ fn deviation(rewards: &[Option<f64>]) -> f64 {
     (squares / known.saturating_sub(1).max(1) as f64).sqrt()
 }
 
-/// The loss of a batch: clipped policy gradient plus `beta` times k3, aggregated. Log-probabilities and `mask` are
+/// The loss of a batch: the policy gradient plus `beta` times k3, aggregated. Log-probabilities and `mask` are
 /// (batch, time), advantages one a sequence; `old` are those the completions were drawn with (pass `new` itself where
 /// there was one update a rollout). Tokens beyond the shortest row of a sequence are not looked at.
 pub fn batch_loss(
@@ -118,19 +178,24 @@ pub fn batch_loss(
     mask: &[Vec<bool>],
     settings: &GrpoLoss,
 ) -> f64 {
-    let clip = Clip { low: settings.epsilon, high: settings.epsilon_high, delta: settings.delta, dual: None };
     let mut losses = Vec::with_capacity(new.len());
     for (row, (((new, old), mask), advantage)) in new.iter().zip(old).zip(mask).zip(advantages).enumerate() {
         let reference = reference.and_then(|reference| reference.get(row));
-        let mut tokens = Vec::with_capacity(new.len());
-        for (time, ((policy, drawn), _)) in
-            new.iter().zip(old).zip(mask).enumerate().filter(|(_, (_, marked))| **marked)
-        {
-            let reference = reference.and_then(|reference| reference.get(time));
+        let known = new.iter().zip(old).zip(mask).enumerate().filter(|(_, (_, marked))| **marked);
+        let known: Vec<(usize, f64, f64)> =
+            known.map(|(time, ((policy, drawn), _))| (time, *policy, policy - drawn)).collect();
+        let whole = sequence_ratio(&known.iter().map(|(_, _, apart)| *apart).collect::<Vec<_>>());
+        let of_token = |(time, policy, apart): &(usize, f64, f64)| {
+            let ratio = match settings.importance_sampling_level {
+                ImportanceSamplingLevel::Token => apart.exp(),
+                ImportanceSamplingLevel::Sequence => whole,
+            };
+            let reference = reference.and_then(|reference| reference.get(*time));
             let divergence = reference.map_or(0.0, |reference| k3(*policy, *reference));
-            tokens.push(clip.loss((policy - drawn).exp(), *advantage) + settings.beta * divergence);
-        }
-        losses.push(tokens);
+            let divergence = if settings.use_bias_correction_kl { divergence * ratio } else { divergence };
+            settings.of_token(ratio, *policy, *advantage) + settings.beta * divergence
+        };
+        losses.push(known.iter().map(of_token).collect());
     }
     Aggregation::of(settings.loss_type, settings.max_completion_length).loss(&losses)
 }
@@ -184,15 +249,7 @@ mod tests {
     }
 
     fn settings(loss_type: LossType, beta: f64) -> GrpoLoss {
-        GrpoLoss {
-            epsilon: 0.2,
-            epsilon_high: 0.28,
-            delta: None,
-            beta,
-            loss_type,
-            temperature: 1.0,
-            max_completion_length: 4,
-        }
+        GrpoLoss { epsilon_high: 0.28, beta, loss_type, max_completion_length: 4, ..GrpoLoss::default() }
     }
 
     #[test]
@@ -203,6 +260,30 @@ mod tests {
         close(&[loss(LossType::Grpo)], &[-0.25]);
         close(&[loss(LossType::Dapo)], &[-0.5]);
         close(&[loss(LossType::DrGrpo)], &[-1.5 / 8.0]);
+        close(&[loss(LossType::Luspo)], &[-0.75]);
+        // The gate is open half way: a ratio of 1 weighs 2 / temperature.
+        close(&[loss(LossType::Sapo)], &[(-2.0 + 0.5 * 2.0 / 1.05) / 2.0]);
+        // Its value is no loss of the policy: the log-probability stands in it.
+        close(&[loss(LossType::Cispo)], &[0.28 * (-1.0 * -3.0 - 0.5 * 0.5) / 3.0]);
+    }
+
+    #[test]
+    fn a_completion_may_have_one_ratio_and_divergence_its_weight() {
+        let (new, old) = ([vec![0.1, -0.2, 0.3]], [vec![0.0; 3]]);
+        let sequence =
+            GrpoLoss { importance_sampling_level: ImportanceSamplingLevel::Sequence, ..settings(LossType::Dapo, 0.0) };
+        close(&[batch_loss(&new, &old, None, &[1.0], &[vec![true; 3]], &sequence)], &[-1.068_939_105_7]);
+        let weighted = GrpoLoss { use_bias_correction_kl: true, beta: 0.5, ..sequence };
+        let apart = -0.068_939_105_7 - 1.0 + 0.5 * 1.068_939_105_7 * k3(0.1, 0.0);
+        let loss = batch_loss(
+            &[vec![0.1; 1]],
+            &[vec![0.1 - 1.068_939_105_7_f64.ln()]],
+            Some(&[vec![0.0]]),
+            &[1.0],
+            &[vec![true]],
+            &weighted,
+        );
+        close(&[loss], &[apart]);
     }
 
     #[test]

@@ -13,8 +13,11 @@ pub struct AdamW {
     pub mean: Tensor,
     /// (parameters): second moments.
     pub square: Tensor,
+    /// (parameters): the running mean of the masters, where one is asked for.
+    pub average: Option<Tensor>,
     /// Updates made so far.
     pub steps: u64,
+    decay: f64,
     /// Elements at the front that weight decay touches.
     decayed: i64,
     settings: Optimizer,
@@ -26,23 +29,32 @@ const CHUNK: i64 = 1 << 15;
 
 impl AdamW {
     /// Takes over `weights` (the first `decayed` of them are decayed).
-    pub fn new(weights: &[Tensor], decayed: usize, settings: &Optimizer) -> Self {
+    pub fn new(weights: &[Tensor], decayed: usize, settings: &Optimizer, ema_decay: Option<f64>) -> Self {
         let _guard = no_grad_guard();
         let flat: Vec<Tensor> = weights.iter().map(|weight| weight.to_kind(Kind::Float).reshape([-1])).collect();
         let data = Tensor::cat(&flat, 0);
         let decayed = flat[..decayed].iter().map(|weight| weight.numel() as i64).sum();
-        Self { mean: data.zeros_like(), square: data.zeros_like(), data, steps: 0, decayed, settings: settings.clone() }
+        Self {
+            mean: data.zeros_like(),
+            square: data.zeros_like(),
+            average: ema_decay.map(|_| data.copy()),
+            data,
+            steps: 0,
+            decay: ema_decay.unwrap_or_default(),
+            decayed,
+            settings: settings.clone(),
+        }
+    }
+
+    /// Everything that a checkpoint holds, by name.
+    pub fn tensors(&self) -> impl Iterator<Item = (&'static str, &Tensor)> {
+        let always = [("data", &self.data), ("mean", &self.mean), ("square", &self.square)];
+        always.into_iter().chain(self.average.iter().map(|average| ("average", average)))
     }
 
     /// The weights as leaves of the graph, in the shapes they came in.
     pub fn leaves(&self, shapes: &[Vec<i64>]) -> Vec<Tensor> {
-        let mut start = 0;
-        let leaf = |shape: &Vec<i64>| {
-            let size: i64 = shape.iter().product();
-            start += size;
-            self.data.narrow(0, start - size, size).view(shape.as_slice()).detach().set_requires_grad(true)
-        };
-        shapes.iter().map(leaf).collect()
+        views(&self.data, shapes).into_iter().map(|view| view.set_requires_grad(true)).collect()
     }
 
     /// Clips `gradients` (in the order of the weights) to the global norm `norm` that they have and makes one update;
@@ -85,5 +97,19 @@ impl AdamW {
             let _ = data.g_mul_scalar_(1.0 - rate * weight_decay);
         }
         let _ = data.addcdiv_(&mean.g_mul_scalar(-rate / first), &floor);
+        if let Some(average) = &self.average {
+            let _ = part(average).lerp_(&data, 1.0 - self.decay);
+        }
     }
+}
+
+/// Parts of a flat buffer, one after the other in these shapes, outside any graph.
+pub fn views(flat: &Tensor, shapes: &[Vec<i64>]) -> Vec<Tensor> {
+    let mut start = 0;
+    let view = |shape: &Vec<i64>| {
+        let size: i64 = shape.iter().product();
+        start += size;
+        flat.narrow(0, start - size, size).view(shape.as_slice()).detach()
+    };
+    shapes.iter().map(view).collect()
 }

@@ -9,15 +9,16 @@ use plumb_engine::stage::StageError;
 use plumb_stages::chat;
 use plumb_stages::maths::grpo::GrpoLoss;
 use plumb_stages::model::{
-    Backend, Completion, Dtype, Model, Optimizer, Request, Rollout, Sampling, Sequence, StepReport,
+    Backend, Completion, Cut, Dtype, Model, Request, Rollout, Sampling, Sequence, StepReport, Training,
 };
 use serde_json::Value;
 use tch::{Kind, Tensor, no_grad_guard};
 use tokenizers::Tokenizer;
 
-use crate::batch::{predicting, targets};
+use crate::batch::targets;
 use crate::config::{Config, token_ids};
 use crate::learner::Learner;
+use crate::pass::predicting;
 use crate::transformer::Transformer;
 use crate::weights::{self, Files};
 use crate::{device, generate, head};
@@ -46,6 +47,8 @@ pub struct LanguageModel {
     eos: Vec<u32>,
     template: Option<String>,
     learner: Option<Learner>,
+    /// Whether the weights are no longer those of the folder.
+    moved: bool,
 }
 
 impl Backend for Torch {
@@ -81,6 +84,7 @@ impl LanguageModel {
             eos,
             template: chat::of_model(folder)?,
             learner: None,
+            moved: false,
         })
     }
 
@@ -96,6 +100,10 @@ impl LanguageModel {
 
     // Trained parts from their masters, the others from the file: inference may have rounded what it holds.
     fn weights_in_full(&self) -> Result<Vec<Tensor>, StageError> {
+        if self.moved && self.learner.is_none() {
+            let wide = |weight: &Tensor| weight.to_kind(Kind::Float);
+            return Ok(self.transformer.weights.iter().map(wide).collect());
+        }
         let files = Files::open(&self.folder)?;
         let config = &self.transformer.config;
         let mut trained: std::collections::BTreeMap<usize, Tensor> =
@@ -112,6 +120,10 @@ impl Model for LanguageModel {
 
     fn eos_token_ids(&self) -> &[u32] {
         &self.eos
+    }
+
+    fn context(&self) -> usize {
+        usize::try_from(self.transformer.config.max_position_embeddings).unwrap_or(usize::MAX)
     }
 
     fn chat_template(&self) -> Option<&str> {
@@ -141,23 +153,38 @@ impl Model for LanguageModel {
         })
     }
 
-    fn prepare_training(&mut self, optimizer: &Optimizer, trainable_layers: Option<usize>) -> Result<(), StageError> {
+    fn prepare_training(&mut self, training: &Training) -> Result<(), StageError> {
         let files = Files::open(&self.folder)?;
         let parts = weights::parts(&self.transformer.config);
-        let places = Learner::places(&self.transformer, trainable_layers);
+        let places = Learner::places(&self.transformer, training.trainable_layers);
         let master = |place: &usize| {
             let weight = files.part(&self.transformer.config, parts[*place])?;
             weight.f_to_device(self.transformer.device).map_err(|error| torch(&error))
         };
         let masters = places.iter().map(master).collect::<Result<Vec<_>, _>>()?;
         let transformer = &mut self.transformer;
-        self.learner = Some(caught(|| Learner::new(transformer, places, &masters, optimizer, trainable_layers))?);
+        self.learner = Some(caught(|| Learner::new(transformer, places, &masters, training))?);
         Ok(())
     }
 
-    fn sft_step(&mut self, sequences: &[Sequence], micro_batch: usize) -> Result<StepReport, StageError> {
+    fn move_towards(&mut self, folder: &Path, share: f64) -> Result<(), StageError> {
+        let files = Files::open(folder)?;
+        let _guard = no_grad_guard();
+        for (place, part) in weights::parts(&self.transformer.config).into_iter().enumerate() {
+            let there = files.part(&self.transformer.config, part)?;
+            let own = &mut self.transformer.weights[place];
+            caught(|| {
+                let there = there.to_device(own.device()).to_kind(own.kind());
+                *own = own.g_mul_scalar(1.0 - share) + there.g_mul_scalar(share);
+            })?;
+        }
+        self.moved = true;
+        Ok(())
+    }
+
+    fn sft_step(&mut self, sequences: &[Sequence], cut: Cut) -> Result<StepReport, StageError> {
         let (learner, transformer) = self.learning()?;
-        caught(|| learner.sft_step(transformer, sequences, micro_batch))
+        caught(|| learner.sft_step(transformer, sequences, cut))
     }
 
     fn grpo_step(
@@ -189,7 +216,7 @@ impl Model for LanguageModel {
 
     fn save_checkpoint(&self, folder: &Path) -> Result<(), StageError> {
         let learner = self.learner.as_ref().ok_or_else(|| StageError::new("training was not prepared"))?;
-        learner.save(folder)
+        learner.save(&self.transformer, folder)
     }
 
     fn resume(&mut self, folder: &Path) -> Result<(), StageError> {

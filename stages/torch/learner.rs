@@ -6,15 +6,16 @@ use std::path::Path;
 use plumb_engine::stage::StageError;
 use plumb_stages::jsonl;
 use plumb_stages::maths::grpo::GrpoLoss;
-use plumb_stages::model::{Optimizer, Rollout, Sequence, StepReport};
+use plumb_stages::model::{Cut, Rollout, Sequence, StepReport, Training};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use crate::adamw::AdamW;
-use crate::batch::{Frozen, predicting, targets};
+use crate::adamw::{self, AdamW};
+use crate::batch::{Frozen, targets};
 use crate::losses::cross_entropy::CrossEntropy;
-use crate::losses::grpo::{Grpo, Share, Tokens, counted_tokens};
-use crate::step::Step;
+use crate::losses::grpo::{Grpo, Share, counted_tokens};
+use crate::pass::Pass;
+use crate::step::{Keep, Step};
 use crate::transformer::Transformer;
 use crate::weights::{self, Part, Written};
 
@@ -27,6 +28,7 @@ pub struct Learner {
     /// Blocks below this one are frozen.
     frozen: usize,
     activations: Frozen,
+    keep: Keep,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -50,19 +52,14 @@ impl Learner {
     }
 
     /// Makes `masters` (f32, in the order of `places`) the model's own weights.
-    pub fn new(
-        model: &mut Transformer,
-        places: Vec<usize>,
-        masters: &[Tensor],
-        settings: &Optimizer,
-        trainable_layers: Option<usize>,
-    ) -> Self {
+    pub fn new(model: &mut Transformer, places: Vec<usize>, masters: &[Tensor], training: &Training) -> Self {
         let parts = weights::parts(&model.config);
         let decayed = places.iter().filter(|place| !parts[**place].is_norm()).count();
         let shapes = masters.iter().map(Tensor::size).collect();
-        let frozen = if trainable_layers.is_none() { 0 } else { first_trainable(model, trainable_layers) };
-        let adamw = AdamW::new(masters, decayed, settings);
-        let learner = Self { adamw, places, shapes, frozen, activations: Frozen::default() };
+        let frozen = training.trainable_layers.map_or(0, |_| first_trainable(model, training.trainable_layers));
+        let keep = if training.gradient_checkpointing { Keep::Inputs } else { Keep::Activations };
+        let adamw = AdamW::new(masters, decayed, &training.optimizer, training.ema_decay);
+        let learner = Self { adamw, places, shapes, frozen, activations: Frozen::default(), keep };
         learner.refresh(model);
         learner
     }
@@ -77,16 +74,26 @@ impl Learner {
     }
 
     /// One step on the mean token loss.
-    pub fn sft_step(&mut self, model: &mut Transformer, sequences: &[Sequence], micro_batch: usize) -> StepReport {
-        // Like lengths together: less padding.
-        let mut order: Vec<&Sequence> = sequences.iter().collect();
-        order.sort_by_key(|sequence| sequence.prompt.len() + sequence.completion.len());
-        let sorted: Vec<Sequence> = order.into_iter().cloned().collect();
+    pub fn sft_step(&mut self, model: &mut Transformer, sequences: &[Sequence], cut: Cut) -> StepReport {
         let tokens = sequences.iter().map(|sequence| sequence.completion.len() as f64).sum::<f64>();
+        let loss = CrossEntropy { tokens: tokens.max(1.0) };
         let mut step = self.begin(model);
-        for part in sorted.chunks(size(micro_batch, sorted.len())) {
-            let stream = predicting(&step.model, part, self.frozen, Some(&mut self.activations));
-            step.add(&stream, &targets(part, model.device), &CrossEntropy { tokens: tokens.max(1.0) });
+        match cut {
+            Cut::Rows(rows) => {
+                // Like lengths together: less padding.
+                let mut order: Vec<&Sequence> = sequences.iter().collect();
+                order.sort_by_key(|sequence| sequence.prompt.len() + sequence.completion.len());
+                let sorted: Vec<Sequence> = order.into_iter().cloned().collect();
+                for part in sorted.chunks(size(rows, sorted.len())) {
+                    let pass = Pass::new(&step.model, part, self.frozen, Some(&mut self.activations));
+                    step.add(pass, &targets(part, model.device), &loss);
+                }
+            }
+            Cut::Packed(most) => {
+                for part in packs(sequences, most) {
+                    step.add(Pass::packed(&step.model, part, self.frozen), &targets(part, model.device), &loss);
+                }
+            }
         }
         self.finish(model, step, tokens)
     }
@@ -101,19 +108,25 @@ impl Learner {
     ) -> StepReport {
         let size = size(micro_batch, rollouts.len());
         let share = Share::new(rollouts, rollouts.len().div_ceil(size));
-        let mut step = self.begin(model);
+        let (mut step, mut low, mut high) = (self.begin(model), f64::INFINITY, 0.0_f64);
         for part in rollouts.chunks(size) {
             let sequences: Vec<Sequence> = part.iter().map(|rollout| rollout.sequence.clone()).collect();
-            let stream = predicting(&step.model, &sequences, self.frozen, None);
-            let tokens = Tokens::new(part, loss, &share, model.device);
-            step.add(&stream, &targets(&sequences, model.device), &Grpo { tokens, settings: loss });
+            let pass = Pass::new(&step.model, &sequences, self.frozen, None);
+            let grpo = Grpo::new(part, loss, &share, model.device);
+            step.add(pass, &targets(&sequences, model.device), &grpo);
+            if let Some((least, most)) = grpo.extremes() {
+                (low, high) = (low.min(least), high.max(most));
+            }
         }
-        self.finish(model, step, counted_tokens(rollouts))
+        let mut report = self.finish(model, step, counted_tokens(rollouts));
+        let low = if low.is_finite() { low } else { 0.0 };
+        report.more.extend([("clip_ratio/low_min".to_string(), low), ("clip_ratio/high_max".to_string(), high)]);
+        report
     }
 
     /// Starts a step: whoever has an objective adds its micro-batches to it.
     pub fn begin(&self, model: &Transformer) -> Step {
-        Step::new(model, &self.places, self.adamw.leaves(&self.shapes))
+        Step::new(model, &self.places, self.adamw.leaves(&self.shapes), self.keep)
     }
 
     /// Blocks below this one are frozen.
@@ -142,8 +155,11 @@ impl Learner {
             clip_low: low / tokens.max(1.0),
             clip_high: high / tokens.max(1.0),
             num_tokens: tokens as u64,
+            ..StepReport::default()
         };
-        if loss.is_finite() && grad_norm.is_finite() {
+        if !loss.is_finite() || !grad_norm.is_finite() {
+            report.fault = self.fault(model, &gradients);
+        } else {
             report.learning_rate = self.adamw.step(&gradients, grad_norm);
             if model.kind != Kind::Float {
                 self.refresh(model);
@@ -152,9 +168,31 @@ impl Learner {
         report
     }
 
-    /// The master of each trained part, by its place among the transformer's weights.
+    // The first weight that is not finite, or else the first gradient: of a fused weight, the HF tensor in it.
+    fn fault(&self, model: &Transformer, gradients: &[Tensor]) -> Option<String> {
+        let frozen = (0..model.weights.len()).filter(|place| !self.places.contains(place));
+        let frozen = frozen.map(|place| (place, model.weights[place].shallow_clone()));
+        let leaves = self.places.iter().copied().zip(self.adamw.leaves(&self.shapes));
+        let mut weights: Vec<(usize, Tensor)> = leaves.chain(frozen).collect();
+        weights.sort_by_key(|(place, _)| *place);
+        let mut gradients: Vec<(usize, Tensor)> =
+            self.places.iter().copied().zip(gradients.iter().map(Tensor::shallow_clone)).collect();
+        gradients.sort_by_key(|(place, _)| *place);
+        let named = |of: &str, tensors: &[(usize, Tensor)]| {
+            let mut names = tensors.iter().flat_map(|(place, tensor)| not_finite(model, *place, tensor));
+            let first = names.next()?;
+            let others = names.count();
+            let more = if others > 0 { format!(" and of {others} more") } else { String::new() };
+            Some(format!("{of} `{first}`{more} not finite"))
+        };
+        named("weight", &weights).or_else(|| named("the gradient of", &gradients))
+    }
+
+    /// What is saved of each trained part, by its place among the transformer's weights: its running mean where one is
+    /// kept.
     pub fn masters(&self) -> impl Iterator<Item = (usize, Tensor)> {
-        self.places.iter().copied().zip(self.adamw.leaves(&self.shapes))
+        let flat = self.adamw.average.as_ref().unwrap_or(&self.adamw.data);
+        self.places.iter().copied().zip(adamw::views(flat, &self.shapes))
     }
 
     /// Digest of the masters' bytes.
@@ -165,11 +203,14 @@ impl Learner {
         blake3::hash(&bytes).to_hex().to_string()
     }
 
-    /// Writes masters, moments and the number of updates.
-    pub fn save(&self, folder: &Path) -> Result<(), StageError> {
-        let named = [("data", &self.adamw.data), ("mean", &self.adamw.mean), ("square", &self.adamw.square)];
-        let tensors = named.into_iter().map(|(name, tensor)| (name.to_string(), Written::of(tensor))).collect();
-        weights::write(&folder.join("optimizer.safetensors"), &tensors)?;
+    /// Writes masters, moments and the number of updates; refuses weights that are not finite, so that the last
+    /// checkpoint is a good one.
+    pub fn save(&self, model: &Transformer, folder: &Path) -> Result<(), StageError> {
+        if let Some(fault) = self.fault(model, &[]) {
+            return Err(StageError::new(format!("{fault} after the update")).hint("lower `learning_rate`"));
+        }
+        let named = self.adamw.tensors().map(|(name, tensor)| (name.to_string(), Written::of(tensor)));
+        weights::write(&folder.join("optimizer.safetensors"), &named.collect())?;
         jsonl::write_json(&folder.join("optimizer.json"), &Progress { steps: self.adamw.steps })
     }
 
@@ -179,10 +220,8 @@ impl Learner {
         let files = weights::Files::of(&folder.join("optimizer.safetensors"))?;
         let size = [self.adamw.data.numel() as i64];
         let _guard = tch::no_grad_guard();
-        for (name, tensor) in
-            [("data", &mut self.adamw.data), ("mean", &mut self.adamw.mean), ("square", &mut self.adamw.square)]
-        {
-            tensor.copy_(&files.tensor(name, &size)?);
+        for (name, tensor) in self.adamw.tensors() {
+            tensor.shallow_clone().copy_(&files.tensor(name, &size)?);
         }
         self.adamw.steps = progress.steps;
         self.refresh(model);
@@ -190,9 +229,34 @@ impl Learner {
     }
 }
 
+fn not_finite(model: &Transformer, place: usize, tensor: &Tensor) -> Vec<String> {
+    let finite = |tensor: &Tensor| tensor.isfinite().all().int64_value(&[]) == 1;
+    if finite(tensor) {
+        return Vec::new();
+    }
+    let part = weights::parts(&model.config)[place];
+    let names = part.sources(&model.config).into_iter().map(|(name, _)| name);
+    names.zip(part.split(&model.config, tensor)).filter(|(_, tensor)| !finite(tensor)).map(|(name, _)| name).collect()
+}
+
 fn first_trainable(model: &Transformer, trainable_layers: Option<usize>) -> usize {
     let layers = model.config.num_hidden_layers;
     layers.saturating_sub(trainable_layers.unwrap_or(layers))
+}
+
+// Consecutive sequences of at most so many tokens together; a longer one alone.
+fn packs(sequences: &[Sequence], most: usize) -> Vec<&[Sequence]> {
+    let (mut packs, mut start, mut held) = (Vec::new(), 0, 0);
+    for (index, sequence) in sequences.iter().enumerate() {
+        let own = sequence.prompt.len() + sequence.completion.len();
+        if index > start && held + own > most {
+            packs.push(&sequences[start..index]);
+            (start, held) = (index, 0);
+        }
+        held += own;
+    }
+    packs.push(&sequences[start..]);
+    packs.into_iter().filter(|pack| !pack.is_empty()).collect()
 }
 
 fn size(micro_batch: usize, all: usize) -> usize {

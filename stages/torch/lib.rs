@@ -13,6 +13,7 @@ pub mod init;
 pub mod language_model;
 pub mod learner;
 pub mod losses;
+pub mod pass;
 pub mod sampling;
 pub mod stages;
 pub mod step;

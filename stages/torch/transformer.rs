@@ -33,11 +33,13 @@ pub enum Attend<'a> {
     Causal(Option<&'a mut Vec<KeyValue>>),
     /// A prefix that was computed before (differentiably) and earlier tokens of the same pass.
     Prefixed {
-        /// Per block.
-        prefix: &'a [KeyValue],
+        /// Of the one block that is run.
+        prefix: &'a KeyValue,
         /// (batch, 1, time, prefix + time), added to the scores.
         mask: &'a Tensor,
     },
+    /// Earlier tokens of the same sequence: one row holds sequences of these lengths one after the other.
+    Packed(&'a [i64]),
     /// One new token a row, after everything in the cache.
     Cached(&'a mut Cache),
 }
@@ -131,10 +133,18 @@ impl Transformer {
                 attended
             }
             Attend::Prefixed { prefix, mask } => {
-                let (past_key, past_value) = &prefix[layer];
+                let (past_key, past_value) = prefix;
                 let key = Tensor::cat(&[past_key, &key], 2);
                 let value = Tensor::cat(&[past_value, &value], 2);
                 self.scores(&query, &key, &value, Some(mask), false)
+            }
+            Attend::Packed(lengths) => {
+                let cut = |whole: &Tensor| whole.split_with_sizes(*lengths, 2);
+                let parts = cut(&query).into_iter().zip(cut(&key)).zip(cut(&value)).zip(lengths.iter());
+                let one = |(((query, key), value), time): (((Tensor, Tensor), Tensor), &i64)| {
+                    self.scores(&query, &key, &value, None, *time > 1)
+                };
+                Tensor::cat(&parts.map(one).collect::<Vec<Tensor>>(), 2)
             }
             Attend::Cached(cache) => self.one_more(layer, &query, &key, &value, cache),
         };

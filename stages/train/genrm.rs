@@ -16,7 +16,7 @@ use plumb_engine::stage::{Declare, Determinism, InputSpec, OutputSpec, Problem, 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::group::{self, Graded, Task, mean};
+use super::group::{self, Graded, Task, deviation, mean};
 use super::log::Values;
 use super::parameters::{problems_of_reinforcement, reinforced};
 use super::{CHAIN, COMPLETIONS, METRICS, STEPS, TRAINER_STATE, tokens};
@@ -68,7 +68,8 @@ impl Declare for GenrmTrain {
     const KIND: &'static str = "genrm.train";
     // 2: the head's pass by slices and clipping by chunks: the last bits of losses and weights moved.
     // 3: digests moved from `steps` to `chain`, which has one a step.
-    const VERSION: u32 = 3;
+    // 4: `num_tokens` counts prompts too, as TRL does; more of TRL's metrics of a step.
+    const VERSION: u32 = 4;
     const ABOUT: &'static str = "train a generative reward model by GRPO on labels, or on labels and rationales";
     const DETERMINISM: Determinism = Determinism::Seeded;
     const INPUTS: &'static [InputSpec] = &[
@@ -170,7 +171,9 @@ impl Tally {
     fn metrics(&self) -> Values {
         let named = [
             ("rewards/label/mean", mean(&self.label)),
+            ("rewards/label/std", deviation(&self.label)),
             ("rewards/rationale/mean", mean(&self.rationale)),
+            ("rewards/rationale/std", deviation(&self.rationale)),
             ("verdict_parsed", mean(&self.parsed)),
         ];
         named.into_iter().map(|(name, value)| (name.to_string(), value)).collect()

@@ -6,9 +6,13 @@
 //! loss = - min(ρA, clip(ρ, 1 - ε, 1 + ε_high)A) + β (exp(d) - d - 1),  d = log π_ref - log π
 //! ```
 //!
-//! (TRL's GRPOTrainer.) Differences: 1. with several `num_iterations` the old log-probabilities are those
-//! of sampling, not of a second forward pass; with one the ratio is 1 and clipping inert, as in TRL; 2. rollouts
-//! masked by `mask_truncated_completions` or by a failed judge leave the token count of `dapo`.
+//! (TRL's GRPOTrainer, where the other loss types and their papers are named.) Differences: 1. with several
+//! `num_iterations` the old log-probabilities are those of sampling, not of a second forward pass; with one the ratio is 1
+//! and clipping inert, as in TRL; 2. a completion without a reward leaves the loss and `dapo`'s token count; in TRL its
+//! advantage is 0 and its tokens count; 3. a step is `prompts_per_step` prompts, all of which are drawn, rewarded and
+//! learnt from at once: `steps_per_generation` is 1; 4. `use_bias_correction_kl` is off unless asked for, as it was in TRL
+//! before 1.11; 5. `frac_reward_zero_std` is of groups, whatever `scale_rewards` is; 6. no dropout, no `step_time` among
+//! the metrics (the runner's events have it); 7. `dynamic_filtering` is OpenRLHF's and DAPO's, not TRL's.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,13 +20,17 @@ use std::path::Path;
 use plumb_engine::io::Io;
 use plumb_engine::stage::StageError;
 
-use super::chain::Met;
-use super::log::{CompletionRow, Log, Pace, Values, check_finite, of_report};
+use super::log::{CompletionRow, Log, Pace, Values, check_finite, kept_reference};
 use super::order::Order;
 use super::parameters::Reinforced;
 use crate::jsonl;
-use crate::maths::grpo::{GrpoLoss, ScaleRewards, advantages, share_without_spread};
-use crate::model::{Backend, Completion, Model, Optimizer, Request, Rollout, Sampling, Sequence, StepReport};
+use crate::maths::grpo::{GrpoLoss, ScaleRewards, advantages};
+use crate::model::{Backend, Model, Request, Rollout, Sampling, Sequence, StepReport, Training};
+use batch::Batch;
+pub use metrics::{deviation, mean};
+
+mod batch;
+mod metrics;
 
 /// What the loop needs besides the models.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,10 +49,23 @@ pub struct Settings {
     pub loss: GrpoLoss,
     /// What rewards are divided by.
     pub scale_rewards: ScaleRewards,
+    /// How the reference follows the policy; `None` where it stays.
+    pub follow: Option<Follow>,
+    /// Batches of prompts drawn at most to fill a step with groups whose rewards differ; `None` where all groups count.
+    pub filtering: Option<usize>,
     /// Whether completions that were cut take no part.
     pub mask_truncated_completions: bool,
     /// Rollouts in one pass; 0 takes all.
     pub micro_batch: usize,
+}
+
+/// A reference that follows its policy.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Follow {
+    /// How far it goes each time.
+    pub share: f64,
+    /// Steps between two times.
+    pub every: u64,
 }
 
 /// What the judges of a step said.
@@ -86,7 +107,8 @@ pub(super) fn run(
         0.0 => None,
         _ => Some(backend.load(folder, params.dtype(), io.manner())?),
     };
-    policy.prepare_training(&optimizer(params, &settings), params.trainable_layers())?;
+    check_context(policy.as_ref(), task, &settings)?;
+    policy.prepare_training(&training(params, &settings))?;
     let reference = reference.as_mut().map(|model| model.as_mut() as &mut dyn Model);
     let log = train(policy.as_mut(), reference, task, &settings, io)?;
     policy.save(io.output("model")?)?;
@@ -94,10 +116,22 @@ pub(super) fn run(
     log.write(kind, settings.pace, io)
 }
 
+fn check_context(policy: &dyn Model, task: &dyn Task, settings: &Settings) -> Result<(), StageError> {
+    let completion = settings.sampling.max_new_tokens;
+    (0..task.prompts()).try_for_each(|item| {
+        let checked = super::tokens::check_context(policy, task.id(item), task.tokens(item).len() + completion);
+        let most = policy.context().saturating_sub(completion);
+        checked.map_err(|error| {
+            error.hint(format!("with.max_prompt_length = {most}, or a smaller with.max_completion_length"))
+        })
+    })
+}
+
 // The schedule counts updates, of which a rollout has several.
-fn optimizer(params: &impl Reinforced, settings: &Settings) -> Optimizer {
-    let updates = settings.pace.max_steps.saturating_mul(settings.num_iterations as u64);
-    Optimizer { max_steps: updates, ..params.optimizer() }
+fn training(params: &impl Reinforced, settings: &Settings) -> Training {
+    let mut training = params.training();
+    training.optimizer.max_steps = settings.pace.max_steps.saturating_mul(settings.num_iterations as u64);
+    training
 }
 
 /// Trains `policy`. `reference` is there where `beta` is not 0.
@@ -108,72 +142,53 @@ fn train(
     settings: &Settings,
     io: &Io,
 ) -> Result<Log, StageError> {
+    if let (Some(reference), Some(moved)) = (&mut reference, kept_reference(io)) {
+        reference.move_towards(&moved, 1.0)?;
+    }
     let (mut log, done) = Log::resume(policy, io)?;
     let mut order = Order::new(settings.sampling.seed, "prompts", task.prompts());
     let mut tokens = log.tokens();
     for step in done + 1..=settings.pace.max_steps {
-        let start = usize::try_from(step - 1).unwrap_or_default() * settings.prompts_per_step;
-        let items = order.take(start, settings.prompts_per_step);
-        let sampled = sample(policy, task, &items, step, settings)?;
-        let texts = texts(policy, &sampled)?;
-        let graded = task.grade(step, &items, &texts)?;
-        let rewards: Vec<Option<f64>> = graded.rewards.iter().flatten().copied().collect();
+        let drawn = Batch::draw(policy, task, (&mut order, &mut log.drawn), step, settings)?;
+        tokens += drawn.tokens(task);
+        let mut metrics = drawn.metrics(settings);
+        let batch = drawn.kept(settings)?;
+        let rewards = batch.rewards();
         let advantages = advantages(&rewards, settings.num_generations, settings.scale_rewards);
-        let mut rollouts = rollouts(task, &items, &sampled, &rewards, &advantages, settings);
+        let mut rollouts = batch.rollouts(task, &rewards, &advantages, settings);
         add_reference(&mut rollouts, reference.as_mut(), settings)?;
-        let mut met = met(task, &items, &sampled, &rewards);
+        let mut met = batch.met(task, &rewards);
         let report = learn(policy, &rollouts, settings, |report| {
             met.numbers([report.loss, report.grad_norm]);
-            check_finite(step, report, items.iter().map(|item| task.id(*item)))
+            check_finite(step, report, batch.items.iter().map(|item| task.id(*item)))
         })?;
-        tokens += sampled.iter().flatten().map(|completion| completion.tokens.len() as f64).sum::<f64>();
-        let mut metrics = metrics(&report, &sampled, &rewards, settings);
-        metrics.extend(graded.metrics);
+        metrics.extend(metrics::of_update(&report, settings));
         metrics.insert("num_tokens".into(), tokens);
-        log.completions.extend(logged(step, task, &items, &texts, &rewards, &advantages));
-        log.finish(step, met, metrics, settings.pace, policy, io)?;
+        metrics.insert("epoch".into(), log.drawn as f64 / task.prompts().max(1) as f64);
+        log.completions.extend(logged(step, task, &batch, &rewards, &advantages));
+        let moved = follow(policy, reference.as_mut(), settings, step, io)?;
+        let reference = reference.as_deref().filter(|_| moved);
+        log.finish_with(step, (met, metrics), settings.pace, (policy, reference), io)?;
     }
     Ok(log)
 }
 
-fn sample(
-    policy: &mut dyn Model,
-    task: &dyn Task,
-    items: &[usize],
+// Whether the reference is no longer what it was at the start.
+fn follow(
+    policy: &dyn Model,
+    reference: Option<&mut &mut dyn Model>,
+    settings: &Settings,
     step: u64,
-    settings: &Settings,
-) -> Result<Vec<Vec<Completion>>, StageError> {
-    let request = |(place, item): (usize, &usize)| Request {
-        prompt: task.tokens(*item).to_vec(),
-        samples: settings.num_generations,
-        stream: (step << 32) | place as u64,
-    };
-    let requests: Vec<Request> = items.iter().enumerate().map(request).collect();
-    policy.generate(&requests, &settings.sampling, &mut |_| {})
-}
-
-fn texts(policy: &dyn Model, sampled: &[Vec<Completion>]) -> Result<Vec<Vec<String>>, StageError> {
-    let group = |group: &Vec<Completion>| group.iter().map(|one| super::tokens::decode(policy, one)).collect();
-    sampled.iter().map(group).collect()
-}
-
-fn rollouts(
-    task: &dyn Task,
-    items: &[usize],
-    sampled: &[Vec<Completion>],
-    rewards: &[Option<f64>],
-    advantages: &[f64],
-    settings: &Settings,
-) -> Vec<Rollout> {
-    let pairs = items.iter().zip(sampled).flat_map(|(item, group)| group.iter().map(move |one| (*item, one)));
-    let rollout = |((item, completion), (reward, advantage)): ((usize, &Completion), (&Option<f64>, &f64))| Rollout {
-        sequence: Sequence { prompt: task.tokens(item).to_vec(), completion: completion.tokens.clone() },
-        advantage: *advantage,
-        old_logprobs: if settings.num_iterations > 1 { completion.logprobs.clone() } else { Vec::new() },
-        ref_logprobs: Vec::new(),
-        counted: reward.is_some() && (completion.finished || !settings.mask_truncated_completions),
-    };
-    pairs.zip(rewards.iter().zip(advantages)).map(rollout).collect()
+    io: &Io,
+) -> Result<bool, StageError> {
+    let (Some(reference), Some(Follow { share, every })) = (reference, settings.follow) else { return Ok(false) };
+    if step.is_multiple_of(every) {
+        let folder = io.state().join("followed");
+        policy.save(&folder)?;
+        reference.move_towards(&folder, share)?;
+        std::fs::remove_dir_all(&folder).map_err(|error| StageError::file("remove", &folder, &error))?;
+    }
+    Ok(step >= every)
 }
 
 fn add_reference(
@@ -205,52 +220,15 @@ fn learn(
     Ok(report)
 }
 
-// What was drawn and what it was worth; a masked reward is NaN here.
-fn met(task: &dyn Task, items: &[usize], sampled: &[Vec<Completion>], rewards: &[Option<f64>]) -> Met {
-    let mut met = Met::default();
-    items.iter().for_each(|item| met.id(task.id(*item)));
-    for completion in sampled.iter().flatten() {
-        met.tokens(&completion.tokens);
-        met.numbers(completion.logprobs.iter().copied().map(f64::from));
-    }
-    met.numbers(rewards.iter().map(|reward| reward.unwrap_or(f64::NAN)));
-    met
-}
-
-fn metrics(report: &StepReport, sampled: &[Vec<Completion>], rewards: &[Option<f64>], settings: &Settings) -> Values {
-    let mut metrics = of_report(report);
-    let mut set = |name: &str, value: f64| _ = metrics.insert(name.to_string(), value);
-    let known: Vec<f64> = rewards.iter().flatten().copied().collect();
-    set("reward", mean(&known));
-    set("reward_std", deviation(&known));
-    set("frac_reward_zero_std", share_without_spread(rewards, settings.num_generations));
-    set("frac_reward_masked", 1.0 - known.len() as f64 / rewards.len().max(1) as f64);
-    let all: Vec<&Completion> = sampled.iter().flatten().collect();
-    let lengths: Vec<f64> = all.iter().map(|one| one.tokens.len() as f64).collect();
-    let ended: Vec<f64> = all.iter().filter(|one| one.finished).map(|one| one.tokens.len() as f64).collect();
-    set("completions/mean_length", mean(&lengths));
-    set("completions/min_length", lengths.iter().copied().fold(f64::INFINITY, f64::min));
-    set("completions/max_length", lengths.iter().copied().fold(0.0, f64::max));
-    set("completions/mean_terminated_length", mean(&ended));
-    set("completions/clipped_ratio", 1.0 - ended.len() as f64 / all.len().max(1) as f64);
-    set("clip_ratio/low_mean", report.clip_low);
-    set("clip_ratio/high_mean", report.clip_high);
-    set("clip_ratio/region_mean", report.clip_low + report.clip_high);
-    if settings.loss.beta != 0.0 {
-        set("kl", report.kl);
-    }
-    metrics
-}
-
 fn logged(
     step: u64,
     task: &dyn Task,
-    items: &[usize],
-    texts: &[Vec<String>],
+    batch: &Batch,
     rewards: &[Option<f64>],
     advantages: &[f64],
 ) -> Vec<CompletionRow> {
-    let pairs = items.iter().zip(texts).flat_map(|(item, group)| group.iter().map(move |text| (*item, text)));
+    let groups = batch.items.iter().zip(&batch.texts);
+    let pairs = groups.flat_map(|(item, group)| group.iter().map(move |text| (*item, text)));
     let row = |((item, text), (reward, advantage)): ((usize, &String), (&Option<f64>, &f64))| CompletionRow {
         step,
         id: task.id(item).to_string(),
@@ -260,17 +238,6 @@ fn logged(
         advantage: *advantage,
     };
     pairs.zip(rewards.iter().zip(advantages)).take(LOGGED).map(row).collect()
-}
-
-/// The mean; 0 of nothing, for a metric must be a number.
-pub fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len().max(1) as f64
-}
-
-fn deviation(values: &[f64]) -> f64 {
-    let mean = mean(values);
-    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
-    (squares / values.len().saturating_sub(1).max(1) as f64).sqrt()
 }
 
 /// Answers each distinct prompt once: greedy decoding gives equal prompts equal answers.

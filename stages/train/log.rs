@@ -52,6 +52,9 @@ pub struct Log {
     pub chain: Vec<Link>,
     /// A few a step.
     pub completions: Vec<CompletionRow>,
+    /// Prompts drawn so far: where a run that leaves some out goes on in its data.
+    #[serde(default)]
+    pub drawn: usize,
 }
 
 /// Checkpoints in a whole run: often enough that little is lost, rare enough that writing costs nothing.
@@ -93,6 +96,18 @@ impl Log {
         model: &dyn Model,
         io: &Io,
     ) -> Result<(), StageError> {
+        self.finish_with(step, (met, metrics), pace, (model, None), io)
+    }
+
+    /// [`Log::finish`] where a checkpoint holds a reference too, under [`REFERENCE`].
+    pub fn finish_with(
+        &mut self,
+        step: u64,
+        (met, metrics): (Met, Values),
+        pace: Pace,
+        (model, reference): (&dyn Model, Option<&dyn Model>),
+        io: &Io,
+    ) -> Result<(), StageError> {
         let last = step == pace.max_steps;
         let due = |every: u64| every > 0 && step.is_multiple_of(every);
         let weights = (last || due(pace.digest_steps)).then(|| model.weights_digest());
@@ -103,17 +118,24 @@ impl Log {
         self.steps.push(StepRow { step, metrics });
         io.progress(step, Some(pace.max_steps), "steps");
         if !last && due(pace.max_steps.div_ceil(CHECKPOINTS).max(1)) {
-            self.checkpoint(step, model, io)?;
+            self.checkpoint(step, model, reference, io)?;
         }
         Ok(())
     }
 
     // Renamed into place when complete, and only then are older ones removed: a kill at any moment leaves a whole one.
-    fn checkpoint(&self, step: u64, model: &dyn Model, io: &Io) -> Result<(), StageError> {
+    fn checkpoint(
+        &self,
+        step: u64,
+        model: &dyn Model,
+        reference: Option<&dyn Model>,
+        io: &Io,
+    ) -> Result<(), StageError> {
         let (unfinished, folder) = (io.state().join("unfinished"), io.state().join(format!("checkpoint-{step}")));
         let _ = std::fs::remove_dir_all(&unfinished);
         std::fs::create_dir_all(&unfinished).map_err(|error| StageError::file("create", &unfinished, &error))?;
         model.save_checkpoint(&unfinished)?;
+        reference.map_or(Ok(()), |reference| reference.save(&unfinished.join(REFERENCE)))?;
         jsonl::write_json(&unfinished.join("log.json"), self)?;
         let older = newest_checkpoint(io.state());
         std::fs::rename(&unfinished, &folder).map_err(|error| StageError::file("rename", &folder, &error))?;
@@ -181,7 +203,16 @@ pub fn of_report(report: &StepReport) -> Values {
     ]
     .into_iter()
     .map(|(name, value)| (name.to_string(), value))
+    .chain(report.more.clone())
     .collect()
+}
+
+/// The folder of a checkpoint in which a reference lies that has moved.
+const REFERENCE: &str = "reference";
+
+/// Where the newest checkpoint keeps a reference that has moved, if it does.
+pub fn kept_reference(io: &Io) -> Option<PathBuf> {
+    newest_checkpoint(io.state()).map(|(_, folder)| folder.join(REFERENCE)).filter(|folder| folder.exists())
 }
 
 /// Refuses a step whose loss or gradient is not finite: the update was not made.
@@ -195,8 +226,11 @@ pub fn check_finite<'a>(
     }
     let items: Vec<&str> = items.into_iter().collect();
     let (loss, norm) = (report.loss, report.grad_norm);
-    let message = format!("step {step}: loss {loss}, gradient norm {norm}; items {}", items.join(", "));
-    Err(StageError::new(message).hint("lower `learning_rate`, or look at these items"))
+    let fault = report.fault.as_ref().map_or(String::new(), |fault| format!(": {fault}"));
+    let message = format!("step {step}: loss {loss}, gradient norm {norm}{fault}; items {}", items.join(", "));
+    Err(StageError::new(message).hint(
+        "lower `learning_rate`, or look at these items; the update was not made, and the last checkpoint is kept",
+    ))
 }
 
 fn newest_checkpoint(state: &Path) -> Option<(u64, PathBuf)> {

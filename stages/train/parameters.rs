@@ -7,14 +7,13 @@ use plumb_engine::stage::Problem;
 use super::group::Settings;
 use super::log::Pace;
 use super::{at_least_one, shares};
-use crate::model::{Dtype, Optimizer};
+use crate::model::{Dtype, Training};
 
 /// What every training loop reads of its parameters.
 pub(super) trait Trained {
-    fn optimizer(&self) -> Optimizer;
+    fn training(&self) -> Training;
     fn pace(&self) -> Pace;
     fn dtype(&self) -> Dtype;
-    fn trainable_layers(&self) -> Option<usize>;
 }
 
 /// What the GRPO loop reads besides.
@@ -24,7 +23,13 @@ pub(super) trait Reinforced: Trained {
 
 /// Values that no training loop can use. No steps are a value: the model is handed on.
 pub(super) fn problems_of_training(params: &impl Trained) -> Vec<Problem> {
-    shares(&[("min_lr_ratio", params.optimizer().min_lr_ratio)]).collect()
+    let Training { optimizer, ema_decay, .. } = params.training();
+    let rates = [
+        ("min_lr_ratio", optimizer.min_lr_ratio),
+        ("warmup_ratio", optimizer.warmup_ratio),
+        ("ema_decay", ema_decay.unwrap_or_default()),
+    ];
+    shares(&rates).collect()
 }
 
 /// Values that the GRPO loop cannot use.
@@ -37,6 +42,22 @@ pub(super) fn problems_of_reinforcement(params: &impl Reinforced) -> Vec<Problem
         ("max_completion_length", settings.sampling.max_new_tokens as u64),
     ];
     let mut problems: Vec<Problem> = at_least_one(&counts).chain(problems_of_training(params)).collect();
+    problems.extend(at_least_one(&[("dynamic_filtering_batches", settings.filtering.unwrap_or(1) as u64)]));
+    if let Some(follow) = &settings.follow {
+        problems.extend(at_least_one(&[("ref_model_sync_steps", follow.every)]));
+        problems.extend(shares(&[("ref_model_mixup_alpha", follow.share)]));
+        if settings.loss.beta == 0.0 {
+            problems.push(Problem::new("sync_ref_model", "there is no reference: `beta` is 0"));
+        }
+    }
+    for (field, heat) in [
+        ("sapo_temperature_pos", settings.loss.sapo_temperature_pos),
+        ("sapo_temperature_neg", settings.loss.sapo_temperature_neg),
+    ] {
+        if heat <= 0.0 {
+            problems.push(Problem::new(field, "expected a number above 0"));
+        }
+    }
     if settings.sampling.temperature <= 0.0 {
         problems.push(Problem::new("temperature", "greedy groups have no spread: expected a number above 0"));
     }
@@ -61,10 +82,12 @@ macro_rules! trained {
             pub seed: u64,
             /// Learning rate at the peak.
             pub learning_rate: f64,
-            /// `linear`, `cosine` or `constant`.
+            /// `linear`, `cosine`, `cosine_with_min_lr`, `constant` or `constant_with_warmup`.
             pub lr_scheduler_type: $crate::model::Schedule,
             /// Steps of linear warm-up.
             pub warmup_steps: u64,
+            /// The same as a share of all steps; `warmup_steps` wins.
+            pub warmup_ratio: f64,
             /// Where the schedule ends, as a share of the peak.
             pub min_lr_ratio: f64,
             /// Decoupled weight decay.
@@ -85,6 +108,12 @@ macro_rules! trained {
             pub dtype: $crate::model::Dtype,
             /// Sequences in one pass; 0 takes all at once. Lower it when memory runs out.
             pub micro_batch: usize,
+            /// Keep only each block's input for the backward pass and run the block again there: less memory, about a
+            /// third more work, the same weights.
+            pub gradient_checkpointing: bool,
+            /// Save the running mean of the trained weights with this decay instead of the last ones.
+            #[serde(skip_serializing_if = "Option::is_none")]
+            pub ema_decay: Option<f64>,
             /// Steps between two reports of progress.
             pub logging_steps: u64,
             /// Steps between two digests of the weights in `chain.jsonl`; 0 takes only the last.
@@ -100,6 +129,7 @@ macro_rules! trained {
                     learning_rate: $rate,
                     lr_scheduler_type: $crate::model::Schedule::Linear,
                     warmup_steps: 0,
+                    warmup_ratio: 0.0,
                     min_lr_ratio: 0.0,
                     weight_decay: 0.0,
                     adam_beta1: 0.9,
@@ -109,6 +139,8 @@ macro_rules! trained {
                     trainable_layers: None,
                     dtype: $crate::model::Dtype::Float32,
                     micro_batch: 0,
+                    gradient_checkpointing: false,
+                    ema_decay: None,
                     logging_steps: $logging,
                     digest_steps: $digest,
                 }
@@ -116,8 +148,8 @@ macro_rules! trained {
         }
 
         impl $crate::train::parameters::Trained for Params {
-            fn optimizer(&self) -> $crate::model::Optimizer {
-                $crate::model::Optimizer {
+            fn training(&self) -> $crate::model::Training {
+                let optimizer = $crate::model::Optimizer {
                     learning_rate: self.learning_rate,
                     adam_beta1: self.adam_beta1,
                     adam_beta2: self.adam_beta2,
@@ -126,8 +158,15 @@ macro_rules! trained {
                     max_grad_norm: self.max_grad_norm,
                     lr_scheduler_type: self.lr_scheduler_type,
                     warmup_steps: self.warmup_steps,
+                    warmup_ratio: self.warmup_ratio,
                     min_lr_ratio: self.min_lr_ratio,
                     max_steps: self.max_steps,
+                };
+                $crate::model::Training {
+                    optimizer,
+                    trainable_layers: self.trainable_layers,
+                    gradient_checkpointing: self.gradient_checkpointing,
+                    ema_decay: self.ema_decay,
                 }
             }
             fn pace(&self) -> $crate::train::log::Pace {
@@ -139,9 +178,6 @@ macro_rules! trained {
             }
             fn dtype(&self) -> $crate::model::Dtype {
                 self.dtype
-            }
-            fn trainable_layers(&self) -> Option<usize> {
-                self.trainable_layers
             }
         }
     };
@@ -172,6 +208,14 @@ macro_rules! reinforced {
                 temperature: f64 = 1.0,
                 /// Weight of the k3 divergence from the initial model; 0 loads no reference.
                 beta: f64 = 0.0,
+                /// Weigh that divergence by the ratio.
+                use_bias_correction_kl: bool = false,
+                /// Let the reference follow the policy.
+                sync_ref_model: bool = false,
+                /// How far it goes towards the policy each time.
+                ref_model_mixup_alpha: f64 = 0.6,
+                /// Steps between two times.
+                ref_model_sync_steps: u64 = 512,
                 /// Lower clip range.
                 epsilon: f64 = 0.2,
                 /// Upper clip range; `epsilon` when left out.
@@ -180,12 +224,23 @@ macro_rules! reinforced {
                 /// Upper bound on the unclipped ratio.
                 #[serde(skip_serializing_if = "Option::is_none")]
                 delta: Option<f64> = None,
-                /// `dapo`, `grpo`, `bnpo` or `dr_grpo`.
+                /// `token`, or `sequence` for one ratio a completion (GSPO).
+                importance_sampling_level: $crate::maths::grpo::ImportanceSamplingLevel =
+                    $crate::maths::grpo::ImportanceSamplingLevel::Token,
+                /// `dapo`, `grpo`, `bnpo`, `dr_grpo`, `cispo` (`epsilon_high` is then the bound itself), `sapo` or `luspo`.
                 loss_type: $crate::maths::grpo::LossType = $crate::maths::grpo::LossType::Dapo,
                 /// `group`, `batch` or `none`.
                 scale_rewards: $crate::maths::grpo::ScaleRewards = $crate::maths::grpo::ScaleRewards::Group,
                 /// Leave completions that were cut out of the loss.
                 mask_truncated_completions: bool = false,
+                /// `sapo`'s gate for positive advantages.
+                sapo_temperature_pos: f64 = 1.0,
+                /// `sapo`'s gate for the others.
+                sapo_temperature_neg: f64 = 1.05,
+                /// Leave out groups whose rewards are all equal, and draw other prompts in their place.
+                dynamic_filtering: bool = false,
+                /// Batches of prompts drawn for one step at most.
+                dynamic_filtering_batches: usize = 10,
             }
             defaults { learning_rate: 1e-6, logging_steps: 1, digest_steps: 10 }
         }
@@ -209,10 +264,19 @@ macro_rules! reinforced {
                         epsilon_high: self.epsilon_high.unwrap_or(self.epsilon),
                         delta: self.delta,
                         beta: self.beta,
+                        use_bias_correction_kl: self.use_bias_correction_kl,
                         loss_type: self.loss_type,
+                        importance_sampling_level: self.importance_sampling_level,
+                        sapo_temperature_pos: self.sapo_temperature_pos,
+                        sapo_temperature_neg: self.sapo_temperature_neg,
                         temperature: self.temperature,
                         max_completion_length: self.max_completion_length,
                     },
+                    follow: self.sync_ref_model.then_some($crate::train::group::Follow {
+                        share: self.ref_model_mixup_alpha,
+                        every: self.ref_model_sync_steps,
+                    }),
+                    filtering: self.dynamic_filtering.then_some(self.dynamic_filtering_batches),
                     scale_rewards: self.scale_rewards,
                     mask_truncated_completions: self.mask_truncated_completions,
                     micro_batch: self.micro_batch,

@@ -13,7 +13,7 @@ use std::path::Path;
 use plumb_engine::io::Io;
 use plumb_engine::stage::{Declare, Determinism, InputSpec, OutputSpec, Problem, StageError, Worker};
 
-use super::group::{self, Graded, mean};
+use super::group::{self, Graded, deviation, mean};
 use super::log::Values;
 use super::parameters::{problems_of_reinforcement, reinforced};
 use super::{CHAIN, COMPLETIONS, METRICS, STEPS, TRAINER_STATE, tokens};
@@ -48,7 +48,8 @@ impl Declare for ActorRlhf {
     // 2: the head's pass by slices and clipping by chunks: the last bits of losses and weights moved.
     // 3: `accuracy` among the metrics of a step.
     // 4: digests moved from `steps` to `chain`, which has one a step.
-    const VERSION: u32 = 4;
+    // 5: `num_tokens` counts prompts too, as TRL does; more of TRL's metrics of a step.
+    const VERSION: u32 = 5;
     const ABOUT: &'static str = "train a policy by GRPO against a generative reward model";
     const DETERMINISM: Determinism = Determinism::Seeded;
     const INPUTS: &'static [InputSpec] = &[
@@ -196,6 +197,7 @@ fn metrics(first: &[Option<bool>], second: &[Option<bool>], rewards: &[f64]) -> 
     };
     let named = [
         ("rewards/genrm/mean", mean(rewards)),
+        ("rewards/genrm/std", deviation(rewards)),
         ("win_rate", share(&|index| rewards[index] > 0.0)),
         ("verdict_parsed", share(&|index| first[index].is_some() && second[index].is_some())),
         (

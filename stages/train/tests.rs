@@ -1,6 +1,7 @@
 //! The loops over a model that is a table of words: what ran, what was written, and that a run continues where it was
 //! cut.
 
+mod group;
 mod table;
 
 use plumb_engine::io::Io;
@@ -66,7 +67,8 @@ fn a_judge_that_is_rewarded_for_labels_learns_them() {
     assert_eq!(steps[0].metrics["rewards/label/mean"], 0.25);
     assert_eq!(steps[0].metrics["verdict_parsed"], 0.5);
     assert_eq!(steps[0].metrics["frac_reward_zero_std"], 0.0);
-    assert_eq!(steps[19].metrics["num_tokens"], 20.0 * 8.0 * 2.0);
+    assert_eq!(steps[19].metrics["num_tokens"], 20.0 * 8.0 * (7.0 + 2.0));
+    assert_eq!(steps[19].metrics["epoch"], 20.0);
     let chain = bench.chain();
     assert_eq!(chain.iter().map(|link| link.step).collect::<Vec<_>>(), (1..=20).collect::<Vec<_>>());
     let digests: Vec<u64> = chain.iter().filter(|link| link.weights.is_some()).map(|link| link.step).collect();

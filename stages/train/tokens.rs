@@ -31,3 +31,14 @@ pub fn sequence(
     completion.truncate(max_length.saturating_sub(prompt.len()));
     Ok((!prompt.is_empty() && !completion.is_empty()).then_some(Sequence { prompt, completion }))
 }
+
+/// Refuses what the model was not made for.
+pub fn check_context(model: &dyn Model, id: &str, tokens: usize) -> Result<(), StageError> {
+    let most = model.context();
+    if tokens <= most {
+        return Ok(());
+    }
+    Err(StageError::new(format!(
+        "`{id}` takes {tokens} tokens, but the model's context (`max_position_embeddings`) is {most}"
+    )))
+}

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 
 use plumb_engine::io::Manner;
-use plumb_stages::model::{Dtype, Model, Optimizer, Request, Sampling, Schedule, Sequence};
+use plumb_stages::model::{Cut, Dtype, Model, Optimizer, Request, Sampling, Schedule, Sequence};
 use plumb_torch::language_model::LanguageModel;
 
 const ROUNDS: usize = 5;
@@ -102,10 +102,11 @@ fn train(folder: &Path) -> f64 {
         max_grad_norm: 1.0,
         lr_scheduler_type: Schedule::Constant,
         warmup_steps: 0,
+        warmup_ratio: 0.0,
         min_lr_ratio: 0.0,
         max_steps: 10,
     };
-    model.prepare_training(&optimizer, None).expect("prepares");
+    model.prepare_training(&optimizer.into()).expect("prepares");
     let (rows, length) = TRAIN;
     // Every token but the first is learnt, as in the reference.
     let sequence = |row: usize| Sequence {
@@ -113,10 +114,10 @@ fn train(folder: &Path) -> f64 {
         completion: (1..length).map(|place| token(row, place)).collect(),
     };
     let sequences: Vec<Sequence> = (0..rows).map(sequence).collect();
-    model.sft_step(&sequences, 0).expect("steps");
+    model.sft_step(&sequences, Cut::Rows(0)).expect("steps");
     let start = cpu_seconds();
     for _ in 0..2 {
-        model.sft_step(&sequences, 0).expect("steps");
+        model.sft_step(&sequences, Cut::Rows(0)).expect("steps");
     }
     (2 * rows * length) as f64 / (cpu_seconds() - start)
 }

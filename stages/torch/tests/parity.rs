@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use plumb_engine::io::Manner;
 use plumb_stages::maths::grpo::{GrpoLoss, LossType};
-use plumb_stages::model::{Dtype, Model, Optimizer, Request, Rollout, Sampling, Schedule, Sequence};
-use plumb_torch::batch::predicting;
+use plumb_stages::model::{Cut, Dtype, Model, Optimizer, Request, Rollout, Sampling, Schedule, Sequence, Training};
 use plumb_torch::language_model::LanguageModel;
+use plumb_torch::pass::predicting;
 use plumb_torch::transformer::Attend;
 use plumb_torch::weights::{self, Files};
 use tch::{Kind, Tensor};
@@ -49,6 +49,7 @@ fn optimizer() -> Optimizer {
         max_grad_norm: 1.0,
         lr_scheduler_type: Schedule::Constant,
         warmup_steps: 0,
+        warmup_ratio: 0.0,
         min_lr_ratio: 0.0,
         max_steps: 10,
     }
@@ -58,11 +59,11 @@ fn grpo(loss_type: LossType, beta: f64) -> GrpoLoss {
     GrpoLoss {
         epsilon: 0.2,
         epsilon_high: 0.28,
-        delta: None,
         beta,
         loss_type,
         temperature: 0.9,
         max_completion_length: 6,
+        ..GrpoLoss::default()
     }
 }
 
@@ -101,8 +102,8 @@ fn logits_are_those_of_transformers() {
 #[test]
 fn loss_and_gradient_norm_are_those_of_transformers() {
     let mut model = open();
-    model.prepare_training(&optimizer(), None).expect("prepares");
-    let report = model.sft_step(&sequences(), 0).expect("steps");
+    model.prepare_training(&optimizer().into()).expect("prepares");
+    let report = model.sft_step(&sequences(), Cut::Rows(0)).expect("steps");
     assert!((report.loss - recorded("loss").double_value(&[0])).abs() < 1e-5);
     assert!((report.grad_norm / recorded("grad_norm").double_value(&[0]) - 1.0).abs() < 1e-4);
 }
@@ -111,7 +112,7 @@ fn loss_and_gradient_norm_are_those_of_transformers() {
 fn gradients_of_fused_weights_are_those_of_transformers() {
     let mut model = open();
     let config = model.transformer().config.clone();
-    model.prepare_training(&optimizer(), None).expect("prepares");
+    model.prepare_training(&optimizer().into()).expect("prepares");
     let mut transformer = plumb_torch::transformer::Transformer {
         weights: model.transformer().weights.iter().map(|w| w.copy().set_requires_grad(true)).collect(),
         config: config.clone(),
@@ -168,7 +169,7 @@ fn generation_with_a_cache_scores_as_the_whole_sequence_does() {
 
 fn digest_after(steps: impl Fn(&mut LanguageModel)) -> (String, LanguageModel) {
     let mut model = open();
-    model.prepare_training(&optimizer(), None).expect("prepares");
+    model.prepare_training(&optimizer().into()).expect("prepares");
     steps(&mut model);
     (model.weights_digest(), model)
 }
@@ -180,7 +181,7 @@ fn micro_batches_give_the_gradient_of_the_whole() {
         let reports: Vec<_> = [0, 3, 8]
             .map(|micro_batch| {
                 let mut model = open();
-                model.prepare_training(&optimizer(), None).expect("prepares");
+                model.prepare_training(&optimizer().into()).expect("prepares");
                 model.grpo_step(&rollouts(), &loss, micro_batch).expect("steps")
             })
             .into();
@@ -197,19 +198,19 @@ fn a_resumed_run_ends_at_the_same_bytes() {
     let state = tempfile::tempdir().expect("a folder");
     let (whole, _) = digest_after(|model| {
         for _ in 0..4 {
-            model.sft_step(&sequences(), 1).expect("steps");
+            model.sft_step(&sequences(), Cut::Rows(1)).expect("steps");
         }
     });
     digest_after(|model| {
         for _ in 0..2 {
-            model.sft_step(&sequences(), 1).expect("steps");
+            model.sft_step(&sequences(), Cut::Rows(1)).expect("steps");
         }
         model.save_checkpoint(state.path()).expect("saves");
     });
     let (resumed, _) = digest_after(|model| {
         model.resume(state.path()).expect("resumes");
         for _ in 0..2 {
-            model.sft_step(&sequences(), 1).expect("steps");
+            model.sft_step(&sequences(), Cut::Rows(1)).expect("steps");
         }
     });
     assert_eq!(whole, resumed);
@@ -219,8 +220,9 @@ fn a_resumed_run_ends_at_the_same_bytes() {
 fn frozen_blocks_keep_their_weights_and_kept_activations_change_nothing() {
     let run = || {
         let mut model = open();
-        model.prepare_training(&optimizer(), Some(1)).expect("prepares");
-        let losses: Vec<f64> = (0..3).map(|_| model.sft_step(&sequences(), 0).expect("steps").loss).collect();
+        model.prepare_training(&Training { trainable_layers: Some(1), ..optimizer().into() }).expect("prepares");
+        let losses: Vec<f64> =
+            (0..3).map(|_| model.sft_step(&sequences(), Cut::Rows(0)).expect("steps").loss).collect();
         let saved = tempfile::tempdir().expect("a folder");
         model.save(saved.path()).expect("saves");
         (losses, saved)
@@ -245,8 +247,8 @@ fn bfloat16_stays_near_float32_and_learns() {
     let rough = model.log_probabilities(&sequences(), 1.0).expect("scores");
     let exact = open().log_probabilities(&sequences(), 1.0).expect("scores");
     assert!(rough.iter().flatten().zip(exact.iter().flatten()).all(|(one, other)| (one - other).abs() < 0.5));
-    model.prepare_training(&optimizer(), None).expect("prepares");
-    let losses: Vec<f64> = (0..5).map(|_| model.sft_step(&sequences(), 0).expect("steps").loss).collect();
+    model.prepare_training(&optimizer().into()).expect("prepares");
+    let losses: Vec<f64> = (0..5).map(|_| model.sft_step(&sequences(), Cut::Rows(0)).expect("steps").loss).collect();
     assert!(losses[4] < losses[0], "{losses:?}");
 }
 
@@ -286,7 +288,7 @@ fn written_out(rollouts: &[Rollout], logprobs: &[Vec<f32>], loss: &GrpoLoss) -> 
 fn later_updates_on_a_rollout_follow_the_formula_with_ratios_away_from_one() {
     let mut model = open();
     let loss = grpo(LossType::Dapo, 0.3);
-    model.prepare_training(&optimizer(), None).expect("prepares");
+    model.prepare_training(&optimizer().into()).expect("prepares");
     let drawn = model.log_probabilities(&groups(), loss.temperature).expect("scores");
     let mut rollouts = rollouts();
     for (rollout, drawn) in rollouts.iter_mut().zip(&drawn) {

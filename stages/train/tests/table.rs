@@ -12,7 +12,9 @@ use tokenizers::Tokenizer;
 
 use crate::jsonl;
 use crate::maths::grpo::GrpoLoss;
-use crate::model::{Backend, Completion, Dtype, Model, Optimizer, Request, Rollout, Sampling, Sequence, StepReport};
+use crate::model::{
+    Backend, Completion, Cut, Dtype, Model, Request, Rollout, Sampling, Sequence, StepReport, Training,
+};
 use crate::train::chain::Link;
 use crate::train::log::StepRow;
 
@@ -92,6 +94,9 @@ impl Model for Words {
     fn chat_template(&self) -> Option<&str> {
         None
     }
+    fn context(&self) -> usize {
+        1024
+    }
     fn generate(
         &mut self,
         requests: &[Request],
@@ -111,11 +116,16 @@ impl Model for Words {
         let score = |one: &Sequence| one.completion.iter().map(|word| self.logprob(*word as usize) as f32).collect();
         Ok(sequences.iter().map(score).collect())
     }
-    fn prepare_training(&mut self, optimizer: &Optimizer, _: Option<usize>) -> Result<(), StageError> {
-        self.rate = optimizer.learning_rate;
+    fn prepare_training(&mut self, training: &Training) -> Result<(), StageError> {
+        self.rate = training.optimizer.learning_rate;
         Ok(())
     }
-    fn sft_step(&mut self, sequences: &[Sequence], _: usize) -> Result<StepReport, StageError> {
+    fn move_towards(&mut self, folder: &Path, share: f64) -> Result<(), StageError> {
+        let there: Vec<f64> = jsonl::read_json(&folder.join("logits.json"))?;
+        self.logits.iter_mut().zip(there).for_each(|(own, there)| *own = *own * (1.0 - share) + there * share);
+        Ok(())
+    }
+    fn sft_step(&mut self, sequences: &[Sequence], _: Cut) -> Result<StepReport, StageError> {
         let loss = -sequences.iter().map(|one| self.logprob(one.completion[0] as usize)).sum::<f64>();
         sequences.iter().for_each(|one| self.learn(one.completion[0] as usize, 1.0));
         self.update()?;
@@ -125,6 +135,9 @@ impl Model for Words {
         let counted = || rollouts.iter().filter(|rollout| rollout.counted);
         let word = |rollout: &Rollout| rollout.sequence.completion[0] as usize;
         let loss = -counted().map(|rollout| rollout.advantage * self.logprob(word(rollout))).sum::<f64>();
+        // No gradient of it: what the reference says only shows in the loss.
+        let loss =
+            loss - rollouts.iter().flat_map(|rollout| &rollout.ref_logprobs).copied().map(f64::from).sum::<f64>();
         counted().for_each(|rollout| self.learn(word(rollout), rollout.advantage));
         self.update()?;
         Ok(StepReport { loss, ..StepReport::default() })
