@@ -82,6 +82,8 @@ def settle(options, server, home, env):
 
 def plumb(options, server, folder, kind, amount, copiers):
     path, env = pipeline(folder, kind, amount), environment(server, folder, copiers)
+    # As `aws` does of itself: of a large object that names no checksum moto computes one, which takes longer than sending it.
+    env["AWS_CHECKSUM_ALGORITHM"] = "SHA256"
     settle(options, server, folder, env)
     command = lambda cache, *words: [options.plumb, "--cache", os.path.join(folder, cache), *words]
     run(command("mine", "run", path), env=env)
