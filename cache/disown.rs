@@ -139,13 +139,16 @@ impl Store {
         Ok(self.marks()?.of(made.action, made.result))
     }
 
-    /// The mark on a result that realises this recipe, if one has any.
+    /// The mark on a result that realises this recipe, here or in a list that was read, if one has any.
     pub fn mark_on_recipe(&self, recipe: &RecipeKey) -> Result<Option<Disowned>, CacheError> {
         let marks = self.marks()?;
         if marks.all.is_empty() {
             return Ok(None);
         }
-        Ok(self.realisations(recipe)?.iter().find_map(|record| marks.of(record.action, record.result_digest())))
+        let here = self.realisations(recipe)?;
+        let here = here.iter().map(ActionRecord::realisation).find_map(|made| marks.of(made.action, made.result));
+        let there = || self.upstream()?.made(recipe).find_map(|made| marks.of(made.action, made.result));
+        Ok(here.or_else(there))
     }
 
     /// The disowned result that this one is or was made from, directly or not.

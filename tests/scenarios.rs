@@ -37,6 +37,7 @@ mod people;
 mod pushing;
 mod reading;
 mod reruns;
+mod researchers;
 mod resources;
 mod runners;
 mod sandbox;

@@ -44,6 +44,14 @@ impl Upstream {
         self.trusted(recipe, action).next().map(|signed| signed.record().clone())
     }
 
+    /// What the lists say that a recipe has come to, whoever says so.
+    pub(crate) fn made(&self, recipe: &RecipeKey) -> impl Iterator<Item = Realisation> {
+        let entries = self
+            .loaded()
+            .flat_map(|(source, list)| list.of_recipe(recipe).into_iter().map(move |entry| (source, entry)));
+        entries.filter_map(|(source, entry)| self.read(source, entry)).map(|signed| signed.record().realisation())
+    }
+
     /// The word of somebody trusted on how this result came to be.
     pub(crate) fn word_on(&self, recipe: &RecipeKey, made: &Realisation) -> Option<SignedRecord> {
         self.trusted(recipe, &made.action).find(|signed| signed.record().realisation() == *made)

@@ -50,6 +50,12 @@ impl S3 {
         self.ask("PUT", path, bytes);
     }
 
+    /// Takes an object away.
+    pub fn remove(&self, path: &str) {
+        let answer = self.answer("DELETE", path, "", &[]);
+        assert!(answer.starts_with("HTTP/1.1 204"), "{path}: {answer}");
+    }
+
     /// Puts an object that the server keeps under a key of its own.
     pub fn put_encrypted(&self, path: &str, bytes: &[u8]) {
         self.ask_with("PUT", path, "x-amz-server-side-encryption: aws:kms\r\n", bytes);
@@ -90,6 +96,12 @@ impl S3 {
     }
 
     fn ask_with(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> String {
+        let answer = self.answer(method, path, headers, body);
+        assert!(answer.starts_with("HTTP/1.1 200"), "{method} {path}: {answer}");
+        answer
+    }
+
+    fn answer(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> String {
         let host = self.url.trim_start_matches("http://");
         let mut stream = TcpStream::connect(host).unwrap();
         let head = format!(
@@ -101,7 +113,6 @@ impl S3 {
         stream.write_all(body).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
-        assert!(answer.starts_with("HTTP/1.1 200"), "{method} {path}: {answer}");
         answer
     }
 }
