@@ -1,15 +1,28 @@
-//! `config.json` of a Llama-family model, read and written in HF's spelling. A field that would change the
-//! computation and that the transformer does not follow is an error that names it, never passed over.
+//! `config.json` of a model, read and written in HF's spelling: the shape of the transformer and its switches. A field
+//! that would change the computation and that the transformer does not follow is an error that names it.
+
+mod family;
+mod fields;
+mod layers;
+mod rope;
 
 use std::path::Path;
 
 use plumb_engine::stage::StageError;
 use plumb_stages::jsonl;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
+
+use family::AttentionBias;
+pub use family::Family;
+use fields::{Fields, flag_or, integer, integer_or, number_or, only, positive, present};
+pub use layers::Layer;
+pub use rope::{Rope, Scaling};
 
 /// Shape and switches of the transformer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
+    /// Whose rules the document follows.
+    pub family: Family,
     /// Rows of the embedding.
     pub vocab_size: i64,
     /// Width of the residual stream.
@@ -26,25 +39,47 @@ pub struct Config {
     pub head_dim: i64,
     /// Floor of the normalisation.
     pub rms_norm_eps: f64,
-    /// Base of the rotary frequencies.
-    pub rope_theta: f64,
+    /// Added to the gains of all normalisations.
+    pub norm_offset: f64,
+    /// The embedding is multiplied by this.
+    pub embedding_scale: Option<f64>,
     /// Whether the head is the embedding.
     pub tie_word_embeddings: bool,
     /// Longest sequence the model was made for.
     pub max_position_embeddings: i64,
+    /// Biases of query, key and value.
+    pub qkv_bias: bool,
+    /// Bias of attention's output.
+    pub out_bias: bool,
+    /// Biases of the feed-forward layer.
+    pub mlp_bias: bool,
+    /// Queries and keys are normalised head by head.
+    pub head_norms: bool,
+    /// What attention and feed-forward give is normalised before it joins the stream.
+    pub post_norms: bool,
+    /// Scores are multiplied by this; `None` is one over the root of the head's width.
+    pub attention_scale: Option<f64>,
+    /// Scores are held within ± this by a tanh.
+    pub attention_cap: Option<f64>,
+    /// Logits are held within ± this by a tanh.
+    pub logits_cap: Option<f64>,
+    /// Of the gate.
+    pub activation: Activation,
+    /// Distinct rotations.
+    pub ropes: Vec<Rope>,
+    /// What differs from block to block.
+    pub layers: Vec<Layer>,
     /// The file as it was read, so that writing loses nothing.
-    rest: Map<String, Value>,
+    rest: Fields,
 }
 
-// Values of fields that change the computation; any other value is refused.
-fn fixed() -> [(&'static str, Value); 5] {
-    [
-        ("model_type", json!("llama")),
-        ("hidden_act", json!("silu")),
-        ("attention_bias", json!(false)),
-        ("mlp_bias", json!(false)),
-        ("rope_scaling", Value::Null),
-    ]
+/// The feed-forward layer's nonlinearity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// x · sigmoid(x)
+    Silu,
+    /// The tanh form of gelu.
+    GeluTanh,
 }
 
 impl Config {
@@ -59,21 +94,50 @@ impl Config {
     /// Checks and types the document.
     pub fn from_json(value: Value) -> Result<Self, String> {
         let Value::Object(rest) = value else { return Err("expected a JSON object".into()) };
-        refuse_what_is_not_followed(&rest)?;
-        let hidden_size = integer(&rest, "hidden_size")?;
-        let num_attention_heads = integer(&rest, "num_attention_heads")?;
+        let family = Family::named(rest.get("model_type"))?;
+        fields::refuse_unknown(&rest)?;
+        for (name, expected) in [
+            ("partial_rotary_factor", json!(1.0)),
+            ("rope_interleaved", json!(false)),
+            ("use_bidirectional_attention", json!(false)),
+        ] {
+            only(&rest, name, &expected)?;
+        }
+        let num_hidden_layers = integer(&rest, "num_hidden_layers")?;
+        let num_hidden_layers = usize::try_from(num_hidden_layers)
+            .ok()
+            .filter(|layers| (1..=MOST_LAYERS).contains(layers))
+            .ok_or_else(|| format!("`num_hidden_layers` is {num_hidden_layers}, expected 1 to {MOST_LAYERS}"))?;
+        let (hidden_size, heads) = (integer(&rest, "hidden_size")?, integer(&rest, "num_attention_heads")?);
+        let positions = integer_or(&rest, "max_position_embeddings", family.positions)?;
+        let ropes = rope::ropes(&rest, family, positions)?;
+        let biased = attention_bias(&rest, family)?;
+        let head_dim = family.head_dim.unwrap_or(hidden_size / heads.max(1));
         let config = Self {
+            family,
             vocab_size: integer(&rest, "vocab_size")?,
             hidden_size,
             intermediate_size: integer(&rest, "intermediate_size")?,
-            num_hidden_layers: usize::try_from(integer(&rest, "num_hidden_layers")?).map_err(|e| e.to_string())?,
-            num_attention_heads,
-            num_key_value_heads: integer_or(&rest, "num_key_value_heads", num_attention_heads)?,
-            head_dim: integer_or(&rest, "head_dim", hidden_size / num_attention_heads.max(1))?,
+            num_hidden_layers,
+            num_attention_heads: heads,
+            num_key_value_heads: integer_or(&rest, "num_key_value_heads", key_heads(&rest, family, heads))?,
+            head_dim: integer_or(&rest, "head_dim", head_dim)?,
             rms_norm_eps: number_or(&rest, "rms_norm_eps", 1e-6)?,
-            rope_theta: rope_theta(&rest)?,
-            tie_word_embeddings: rest.get("tie_word_embeddings").and_then(Value::as_bool).unwrap_or(false),
-            max_position_embeddings: integer_or(&rest, "max_position_embeddings", 2048)?,
+            norm_offset: if family.gemma { 1.0 } else { 0.0 },
+            embedding_scale: family.gemma.then(|| (hidden_size as f64).sqrt()),
+            tie_word_embeddings: flag_or(&rest, "tie_word_embeddings", family.gemma)?,
+            max_position_embeddings: positions,
+            qkv_bias: biased || family.bias == AttentionBias::Inputs,
+            out_bias: biased,
+            mlp_bias: mlp_bias(&rest, family)?,
+            head_norms: family.head_norms,
+            post_norms: family.gemma,
+            attention_scale: attention_scale(&rest, family)?,
+            attention_cap: cap(&rest, "attn_logit_softcapping", family, family.caps.0)?,
+            logits_cap: cap(&rest, "final_logit_softcapping", family, family.caps.1)?,
+            activation: activation(&rest, family)?,
+            layers: layers::layers(&rest, family, num_hidden_layers, ropes.len())?,
+            ropes,
             rest,
         };
         config.check()?;
@@ -93,11 +157,6 @@ impl Config {
         jsonl::write_json(&folder.join("config.json"), &self.to_json())
     }
 
-    /// Width of the fused query, key and value projection.
-    pub fn qkv_size(&self) -> i64 {
-        (self.num_attention_heads + 2 * self.num_key_value_heads) * self.head_dim
-    }
-
     /// Token ids that end a completion, as `config.json` has them.
     pub fn eos_token_ids(&self) -> Vec<u32> {
         token_ids(self.rest.get("eos_token_id"))
@@ -111,8 +170,11 @@ impl Config {
             ("num_attention_heads", self.num_attention_heads),
             ("num_key_value_heads", self.num_key_value_heads),
             ("head_dim", self.head_dim),
+            ("max_position_embeddings", self.max_position_embeddings),
         ];
-        if let Some((name, value)) = positive.iter().find(|(_, value)| *value < 1) {
+        // Larger ones would not fit into a product of two of them.
+        let size = |value: &i64| (1..=i64::from(i32::MAX)).contains(value);
+        if let Some((name, value)) = positive.iter().find(|(_, value)| !size(value)) {
             return Err(format!("`{name}` is {value}, expected a positive number"));
         }
         if self.num_attention_heads % self.num_key_value_heads != 0 {
@@ -125,6 +187,9 @@ impl Config {
     }
 }
 
+/// More blocks than any model has; a larger number is a damaged file.
+const MOST_LAYERS: usize = 10_000;
+
 /// One id or a list of them, as `eos_token_id` may be.
 pub fn token_ids(value: Option<&Value>) -> Vec<u32> {
     let one = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
@@ -135,82 +200,53 @@ pub fn token_ids(value: Option<&Value>) -> Vec<u32> {
     }
 }
 
-fn refuse_what_is_not_followed(document: &Map<String, Value>) -> Result<(), String> {
-    for (name, expected) in fixed() {
-        match document.get(name) {
-            None | Some(Value::Null) if name != "model_type" => {}
-            Some(value) if *value == expected => {}
-            found => {
-                let found = found.map_or("missing".to_string(), Value::to_string);
-                return Err(format!("`{name}` is {found}: only {expected} is supported"));
-            }
-        }
-    }
-    match document.get("rope_parameters").and_then(|rope| rope.get("rope_type")).and_then(Value::as_str) {
-        None | Some("default") => Ok(()),
-        Some(other) => Err(format!("`rope_parameters.rope_type` is \"{other}\": only \"default\" is supported")),
+// Null means one a query head, in every family.
+fn key_heads(document: &Fields, family: Family, heads: i64) -> i64 {
+    if document.contains_key("num_key_value_heads") { heads } else { family.key_heads.unwrap_or(heads) }
+}
+
+fn attention_bias(document: &Fields, family: Family) -> Result<bool, String> {
+    match family.bias {
+        AttentionBias::Field => flag_or(document, "attention_bias", false),
+        AttentionBias::Never => only(document, "attention_bias", &json!(false)).map(|()| false),
+        // transformers does not look at the field; files carry either value.
+        AttentionBias::Inputs => Ok(false),
     }
 }
 
-// transformers 5 nests the base under `rope_parameters`; older files have it at the top.
-fn rope_theta(document: &Map<String, Value>) -> Result<f64, String> {
-    match document.get("rope_parameters").and_then(Value::as_object) {
-        Some(rope) if rope.contains_key("rope_theta") => number_or(rope, "rope_theta", 10_000.0),
-        _ => number_or(document, "rope_theta", 10_000.0),
+fn mlp_bias(document: &Fields, family: Family) -> Result<bool, String> {
+    if family.model_type == "llama" {
+        return flag_or(document, "mlp_bias", false);
     }
+    only(document, "mlp_bias", &json!(false)).map(|()| false)
 }
 
-fn integer(document: &Map<String, Value>, name: &str) -> Result<i64, String> {
-    let value = document.get(name).ok_or_else(|| format!("`{name}` is missing"))?;
-    value.as_i64().ok_or_else(|| format!("`{name}` is {value}, expected an integer"))
-}
-
-fn integer_or(document: &Map<String, Value>, name: &str, default: i64) -> Result<i64, String> {
-    match document.get(name) {
-        None | Some(Value::Null) => Ok(default),
-        Some(_) => integer(document, name),
+fn attention_scale(document: &Fields, family: Family) -> Result<Option<f64>, String> {
+    let scalar = positive(document, "query_pre_attn_scalar")?;
+    if !family.gemma && scalar.is_some() {
+        return Err(format!("`query_pre_attn_scalar` is not a field of {}", family.model_type));
     }
+    Ok(family.gemma.then(|| scalar.unwrap_or(256.0).sqrt().recip()))
 }
 
-fn number_or(document: &Map<String, Value>, name: &str, default: f64) -> Result<f64, String> {
-    match document.get(name) {
-        None | Some(Value::Null) => Ok(default),
-        Some(value) => value.as_f64().ok_or_else(|| format!("`{name}` is {value}, expected a number")),
+// Null is no cap; a missing field is the family's own.
+fn cap(document: &Fields, name: &str, family: Family, missing: Option<f64>) -> Result<Option<f64>, String> {
+    let found = positive(document, name)?;
+    if !family.gemma && found.is_some() {
+        return Err(format!("`{name}` is not a field of {}", family.model_type));
+    }
+    Ok(if document.contains_key(name) { found } else { missing })
+}
+
+fn activation(document: &Fields, family: Family) -> Result<Activation, String> {
+    let (name, missing) =
+        if family.gemma { ("hidden_activation", "gelu_pytorch_tanh") } else { ("hidden_act", "silu") };
+    match present(document, name).map_or(Some(missing), Value::as_str) {
+        Some("silu" | "swish") => Ok(Activation::Silu),
+        Some("gelu_pytorch_tanh") => Ok(Activation::GeluTanh),
+        _ => Err(format!("`{name}` is {}: only \"silu\" and \"gelu_pytorch_tanh\" are supported", document[name])),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn tiny() -> Value {
-        json!({"model_type": "llama", "vocab_size": 8, "hidden_size": 16, "intermediate_size": 24,
-               "num_hidden_layers": 1, "num_attention_heads": 4, "num_key_value_heads": 2})
-    }
-
-    fn refused(change: Value) -> String {
-        let mut document = tiny();
-        for (name, value) in change.as_object().expect("an object") {
-            document[name] = value.clone();
-        }
-        Config::from_json(document).expect_err("should be refused")
-    }
-
-    #[test]
-    fn what_the_transformer_does_not_follow_is_named() {
-        assert_eq!(refused(json!({"model_type": "gemma"})), "`model_type` is \"gemma\": only \"llama\" is supported");
-        assert_eq!(refused(json!({"attention_bias": true})), "`attention_bias` is true: only false is supported");
-        assert!(refused(json!({"rope_scaling": {"factor": 2}})).starts_with("`rope_scaling` is "));
-        assert!(refused(json!({"rope_parameters": {"rope_type": "llama3"}})).contains("\"llama3\""));
-        assert!(refused(json!({"num_key_value_heads": 3})).contains("must divide"));
-    }
-
-    #[test]
-    fn both_places_of_the_rope_base_are_read() {
-        let mut document = tiny();
-        document["rope_theta"] = json!(100.0);
-        assert_eq!(Config::from_json(document.clone()).expect("valid").rope_theta, 100.0);
-        document["rope_parameters"] = json!({"rope_type": "default", "rope_theta": 5.0});
-        assert_eq!(Config::from_json(document).expect("valid").rope_theta, 5.0);
-    }
-}
+mod tests;

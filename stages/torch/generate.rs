@@ -97,6 +97,7 @@ impl<'a> Batch<'a> {
             blocks: kept.iter().map(|block| repeated(block, &of, capacity)).collect(),
             length: padded.width,
             mask: hidden_beyond(&prompts, padded.width, capacity, model).map(|mask| mask.index_select(0, &of)),
+            positions: Tensor::arange(capacity, (Kind::Int64, model.device)).repeat([rows.len() as i64, 1]),
         };
         Self { model, sampling, rows, ended: Vec::new(), cache, logits: logits.index_select(0, &of) }
     }
@@ -181,6 +182,7 @@ impl Cache {
             *value = value.index_select(0, rows);
         }
         self.mask = self.mask.as_ref().map(|mask| mask.index_select(0, rows));
+        self.positions = self.positions.index_select(0, rows);
     }
 }
 

@@ -79,7 +79,7 @@ impl LanguageModel {
         let eos = end_tokens(folder, &config)?;
         Ok(Self {
             folder: folder.to_path_buf(),
-            transformer: Transformer { config, weights, kind, device },
+            transformer: Transformer::new(config, weights, kind, device),
             tokenizer,
             eos,
             template: chat::of_model(folder)?,

@@ -38,7 +38,7 @@ struct Progress {
 
 impl Learner {
     /// Indices of the parts that learn: the last `trainable_layers` blocks with the final norm and an untied head,
-    /// or everything. Decayed weights first, then the gains.
+    /// or everything. Decayed weights first, then gains and biases.
     pub fn places(model: &Transformer, trainable_layers: Option<usize>) -> Vec<usize> {
         let parts = weights::parts(&model.config);
         let first = first_trainable(model, trainable_layers);
@@ -47,14 +47,14 @@ impl Learner {
             None => trainable_layers.is_none() || !matches!(part, Part::Embedding),
         };
         let chosen: Vec<usize> = (0..parts.len()).filter(|place| learns(&parts[*place])).collect();
-        let (norms, matrices): (Vec<usize>, Vec<usize>) = chosen.into_iter().partition(|place| parts[*place].is_norm());
-        matrices.into_iter().chain(norms).collect()
+        let (decayed, others): (Vec<usize>, Vec<usize>) = chosen.into_iter().partition(|place| parts[*place].decays());
+        decayed.into_iter().chain(others).collect()
     }
 
     /// Makes `masters` (f32, in the order of `places`) the model's own weights.
     pub fn new(model: &mut Transformer, places: Vec<usize>, masters: &[Tensor], training: &Training) -> Self {
         let parts = weights::parts(&model.config);
-        let decayed = places.iter().filter(|place| !parts[**place].is_norm()).count();
+        let decayed = places.iter().filter(|place| parts[**place].decays()).count();
         let shapes = masters.iter().map(Tensor::size).collect();
         let frozen = training.trainable_layers.map_or(0, |_| first_trainable(model, training.trainable_layers));
         let keep = if training.gradient_checkpointing { Keep::Inputs } else { Keep::Activations };

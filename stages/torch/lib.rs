@@ -14,6 +14,7 @@ pub mod language_model;
 pub mod learner;
 pub mod losses;
 pub mod pass;
+pub mod rotary;
 pub mod sampling;
 pub mod stages;
 pub mod step;

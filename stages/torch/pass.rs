@@ -9,6 +9,7 @@ use plumb_stages::model::Sequence;
 use tch::{Device, Kind, Tensor, no_grad_guard};
 
 use crate::batch::{Frozen, Padded};
+use crate::rotary::Angles;
 use crate::transformer::{Attend, HIDDEN, KeyValue, Transformer};
 
 /// Sequences on their way through the blocks.
@@ -25,15 +26,15 @@ pub struct Pass {
 // What tokens may look at.
 enum Form {
     /// Rows padded on the right.
-    Rows { angles: Tensor },
+    Rows { angles: Angles },
     /// One row, sequences of these lengths one after the other.
-    Packed { angles: Tensor, lengths: Vec<i64> },
+    Packed { angles: Angles, lengths: Vec<i64> },
     /// Prompts, and completions over the prompts' keys and values.
-    Shared { angles: Tensor, completions: Option<Completions> },
+    Shared { angles: Angles, completions: Option<Completions> },
 }
 
 struct Completions {
-    angles: Tensor,
+    angles: Angles,
     /// (rows): the prompt of each.
     prefix_of: Tensor,
     mask: Tensor,
@@ -119,7 +120,7 @@ impl Pass {
 
     /// Runs one block.
     pub fn block(&self, model: &Transformer, layer: usize, streams: &[Tensor]) -> Vec<Tensor> {
-        let run = |stream: &Tensor, angles: &Tensor, attend: &mut Attend| {
+        let run = |stream: &Tensor, angles: &Angles, attend: &mut Attend| {
             model.blocks(layer..layer + 1, stream.shallow_clone(), angles, attend)
         };
         match &self.form {
@@ -162,7 +163,7 @@ pub fn predicting(model: &Transformer, sequences: &[Sequence], frozen: usize, ke
 }
 
 /// Runs the frozen blocks, without gradients; only embeds where there are none.
-pub fn below(model: &Transformer, tokens: &Tensor, angles: &Tensor, frozen: usize, attend: &mut Attend) -> Tensor {
+pub fn below(model: &Transformer, tokens: &Tensor, angles: &Angles, frozen: usize, attend: &mut Attend) -> Tensor {
     let _guard = (frozen > 0).then(no_grad_guard);
     model.blocks(0..frozen, model.embed(tokens), angles, attend)
 }

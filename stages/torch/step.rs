@@ -40,7 +40,7 @@ impl Step {
     /// Of a model whose weights at `places` learn and are `leaves`.
     pub fn new(model: &Transformer, places: &[usize], leaves: Vec<Tensor>, keep: Keep) -> Self {
         let weights = model.weights.iter().map(Tensor::shallow_clone).collect();
-        let mut own = Transformer { config: model.config.clone(), weights, kind: model.kind, device: model.device };
+        let mut own = Transformer::new(model.config.clone(), weights, model.kind, model.device);
         let all = weights::parts(&model.config);
         let parts: Vec<Part> = places.iter().map(|place| all[*place]).collect();
         for ((place, leaf), part) in places.iter().zip(&leaves).zip(&parts) {

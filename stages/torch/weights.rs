@@ -1,8 +1,5 @@
-//! Weights between HF's safetensors and the transformer's own order: reads single and sharded files by mmap, fuses
-//! query/key/value and gate/up into one matrix each, and splits them again on writing. Never computes with them.
-//!
-//! Query and key rows are kept with each rotary pair side by side (Meta's order) instead of HF's two halves: rotary
-//! positions are then one complex multiplication.
+//! Weights in HF's safetensors: reads single and sharded files by mmap and writes them; which tensors a model has, and
+//! how they are fused, is `weights/parts.rs`'s matter. Never computes with them.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -16,138 +13,9 @@ use tch::{Kind, Tensor};
 
 use crate::config::Config;
 
-/// Tensors of one block, in the order they are stored.
-pub const PER_BLOCK: usize = 6;
+mod parts;
 
-/// Every weight in the transformer's order: embedding, blocks, final norm, and the head where it is not tied.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
-    /// (vocabulary, hidden)
-    Embedding,
-    /// (hidden) before attention
-    AttentionNorm(usize),
-    /// (query + key + value, hidden)
-    Qkv(usize),
-    /// (hidden, heads × head)
-    AttentionOut(usize),
-    /// (hidden) before the feed-forward layer
-    FeedNorm(usize),
-    /// (gate + up, hidden)
-    GateUp(usize),
-    /// (hidden, intermediate)
-    Down(usize),
-    /// (hidden)
-    FinalNorm,
-    /// (vocabulary, hidden)
-    Head,
-}
-
-/// The parts of a model, in order.
-pub fn parts(config: &Config) -> Vec<Part> {
-    let mut parts = vec![Part::Embedding];
-    for layer in 0..config.num_hidden_layers {
-        parts.extend([
-            Part::AttentionNorm(layer),
-            Part::Qkv(layer),
-            Part::AttentionOut(layer),
-            Part::FeedNorm(layer),
-            Part::GateUp(layer),
-            Part::Down(layer),
-        ]);
-    }
-    parts.push(Part::FinalNorm);
-    if !config.tie_word_embeddings {
-        parts.push(Part::Head);
-    }
-    parts
-}
-
-impl Part {
-    /// Whether this is a gain of a normalisation: kept out of weight decay.
-    pub fn is_norm(self) -> bool {
-        matches!(self, Self::AttentionNorm(_) | Self::FeedNorm(_) | Self::FinalNorm)
-    }
-
-    /// The block it belongs to.
-    pub fn layer(self) -> Option<usize> {
-        match self {
-            Self::AttentionNorm(layer)
-            | Self::Qkv(layer)
-            | Self::AttentionOut(layer)
-            | Self::FeedNorm(layer)
-            | Self::GateUp(layer)
-            | Self::Down(layer) => Some(layer),
-            Self::Embedding | Self::FinalNorm | Self::Head => None,
-        }
-    }
-
-    /// The HF tensors that make it up, with their shapes.
-    pub fn sources(self, config: &Config) -> Vec<(String, Vec<i64>)> {
-        let (hidden, wide) = (config.hidden_size, config.intermediate_size);
-        let queries = config.num_attention_heads * config.head_dim;
-        let keys = config.num_key_value_heads * config.head_dim;
-        let named =
-            |layer: usize, name: &str, shape: &[i64]| (format!("model.layers.{layer}.{name}.weight"), shape.to_vec());
-        match self {
-            Self::Embedding => vec![("model.embed_tokens.weight".into(), vec![config.vocab_size, hidden])],
-            Self::AttentionNorm(layer) => vec![named(layer, "input_layernorm", &[hidden])],
-            Self::Qkv(layer) => vec![
-                named(layer, "self_attn.q_proj", &[queries, hidden]),
-                named(layer, "self_attn.k_proj", &[keys, hidden]),
-                named(layer, "self_attn.v_proj", &[keys, hidden]),
-            ],
-            Self::AttentionOut(layer) => vec![named(layer, "self_attn.o_proj", &[hidden, queries])],
-            Self::FeedNorm(layer) => vec![named(layer, "post_attention_layernorm", &[hidden])],
-            Self::GateUp(layer) => {
-                vec![named(layer, "mlp.gate_proj", &[wide, hidden]), named(layer, "mlp.up_proj", &[wide, hidden])]
-            }
-            Self::Down(layer) => vec![named(layer, "mlp.down_proj", &[hidden, wide])],
-            Self::FinalNorm => vec![("model.norm.weight".into(), vec![hidden])],
-            Self::Head => vec![("lm_head.weight".into(), vec![config.vocab_size, hidden])],
-        }
-    }
-
-    /// Fuses its HF tensors.
-    pub fn fuse(self, config: &Config, sources: &[Tensor]) -> Tensor {
-        match self {
-            Self::Qkv(_) => Tensor::cat(
-                &[
-                    pairs_together(&sources[0], config.head_dim),
-                    pairs_together(&sources[1], config.head_dim),
-                    sources[2].shallow_clone(),
-                ],
-                0,
-            ),
-            Self::GateUp(_) => Tensor::cat(sources, 0),
-            _ => sources[0].shallow_clone(),
-        }
-    }
-
-    /// The inverse of [`Part::fuse`].
-    pub fn split(self, config: &Config, whole: &Tensor) -> Vec<Tensor> {
-        let rows: Vec<i64> = self.sources(config).iter().map(|(_, shape)| shape[0]).collect();
-        let pieces = whole.split_with_sizes(&rows, 0);
-        match self {
-            Self::Qkv(_) => vec![
-                pairs_apart(&pieces[0], config.head_dim),
-                pairs_apart(&pieces[1], config.head_dim),
-                pieces[2].shallow_clone(),
-            ],
-            _ => pieces,
-        }
-    }
-}
-
-// HF keeps the two members of rotary pair i in rows i and i + head / 2 of a head.
-fn pairs_together(matrix: &Tensor, head: i64) -> Tensor {
-    let (rows, columns) = matrix.size2().expect("a projection has two dimensions");
-    matrix.reshape([rows / head, 2, head / 2, columns]).transpose(1, 2).reshape([rows, columns])
-}
-
-fn pairs_apart(matrix: &Tensor, head: i64) -> Tensor {
-    let (rows, columns) = matrix.size2().expect("a projection has two dimensions");
-    matrix.reshape([rows / head, head / 2, 2, columns]).transpose(1, 2).reshape([rows, columns])
-}
+pub use parts::{Block, Matrix, Part, Places, parts};
 
 // Names the shard of every tensor.
 const WHOLE: &str = "model.safetensors";
@@ -311,27 +179,4 @@ pub fn to_hf(config: &Config, weights: &[Tensor]) -> BTreeMap<String, Written> {
         named.extend(names.zip(part.split(config, whole).iter().map(Written::of)));
     }
     named
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn splitting_undoes_fusing() {
-        let config = Config::from_json(serde_json::json!({"model_type": "llama", "vocab_size": 8, "hidden_size": 16,
-            "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 4, "num_key_value_heads": 2}))
-        .expect("valid");
-        for part in parts(&config) {
-            let sources: Vec<Tensor> = part
-                .sources(&config)
-                .iter()
-                .map(|(_, shape)| {
-                    Tensor::arange(shape.iter().product::<i64>(), (Kind::Float, tch::Device::Cpu)).reshape(shape)
-                })
-                .collect();
-            let back = part.split(&config, &part.fuse(&config, &sources));
-            assert!(sources.iter().zip(&back).all(|(one, other)| one == other), "{part:?}");
-        }
-    }
 }

@@ -86,11 +86,15 @@ fn edit(folder: &Path, from: &str, to: &str) {
 fn what_would_not_be_the_same_model_is_refused_by_name() {
     check_refused(
         |folder| edit(folder, "\"llama\"", "\"mamba\""),
-        expect![[r#"read `[ROOT]/config.json`: `model_type` is "mamba": only "llama" is supported"#]],
+        expect![[
+            r#"read `[ROOT]/config.json`: `model_type` is "mamba": supported are "llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text""#
+        ]],
     );
     check_refused(
         |folder| edit(folder, "\"silu\"", "\"gelu\""),
-        expect![[r#"read `[ROOT]/config.json`: `hidden_act` is "gelu": only "silu" is supported"#]],
+        expect![[
+            r#"read `[ROOT]/config.json`: `hidden_act` is "gelu": only "silu" and "gelu_pytorch_tanh" are supported"#
+        ]],
     );
     check_refused(
         |folder| edit(folder, "\"hidden_size\": 24", "\"hidden_size\": 48"),

@@ -8,7 +8,7 @@ use plumb_stages::maths::grpo::{GrpoLoss, LossType};
 use plumb_stages::model::{Cut, Dtype, Model, Optimizer, Request, Rollout, Sampling, Schedule, Sequence, Training};
 use plumb_torch::language_model::LanguageModel;
 use plumb_torch::pass::predicting;
-use plumb_torch::transformer::Attend;
+use plumb_torch::transformer::{Attend, Transformer};
 use plumb_torch::weights::{self, Files};
 use tch::{Kind, Tensor};
 
@@ -113,12 +113,8 @@ fn gradients_of_fused_weights_are_those_of_transformers() {
     let mut model = open();
     let config = model.transformer().config.clone();
     model.prepare_training(&optimizer().into()).expect("prepares");
-    let mut transformer = plumb_torch::transformer::Transformer {
-        weights: model.transformer().weights.iter().map(|w| w.copy().set_requires_grad(true)).collect(),
-        config: config.clone(),
-        kind: Kind::Float,
-        device: tch::Device::Cpu,
-    };
+    let learning = model.transformer().weights.iter().map(|w| w.copy().set_requires_grad(true)).collect();
+    let mut transformer = Transformer::new(config.clone(), learning, Kind::Float, tch::Device::Cpu);
     let logits = transformer.logits(&predicting(&transformer, &sequences(), 0, None));
     let targets: Vec<i64> = sequences().iter().flat_map(|s| s.completion.clone()).map(i64::from).collect();
     logits.cross_entropy_for_logits(&Tensor::from_slice(&targets)).backward();
