@@ -12,6 +12,7 @@ mod parameters;
 pub mod rlhf;
 pub mod sft;
 pub mod source;
+pub mod tensorboard;
 pub mod tokens;
 
 use std::path::Path;
@@ -29,6 +30,8 @@ const COMPLETIONS: OutputSpec =
     OutputSpec::diagnostic("completions", "completions.jsonl", "a few completions of every step with their rewards");
 const TRAINER_STATE: OutputSpec =
     OutputSpec::diagnostic("trainer_state", "trainer_state.json", "the log in the shape that HF's tools plot");
+const TENSORBOARD: OutputSpec =
+    OutputSpec::diagnostic("tensorboard", "tensorboard", "the log as TensorBoard's events: `tensorboard --logdir`");
 
 /// Adds the kinds of this folder, all of them run by the worker.
 pub fn register(registry: Registry) -> Registry {

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::group::{self, Graded, Task, deviation, mean};
 use super::log::Values;
 use super::parameters::{problems_of_reinforcement, reinforced};
-use super::{CHAIN, COMPLETIONS, METRICS, STEPS, TRAINER_STATE, tokens};
+use super::{CHAIN, COMPLETIONS, METRICS, STEPS, TENSORBOARD, TRAINER_STATE, tokens};
 use crate::data::placement;
 use crate::jsonl;
 use crate::judging::meta::{MetaJudge, MetaVerdict};
@@ -83,6 +83,7 @@ impl Declare for GenrmTrain {
         CHAIN,
         COMPLETIONS,
         TRAINER_STATE,
+        TENSORBOARD,
     ];
     const WORKER: Worker = TORCH;
     type Params = Params;
@@ -99,7 +100,7 @@ pub fn run(backend: &dyn Backend, params: &Params, io: &Io) -> Result<(), StageE
     let folder = io.input("model")?;
     let policy = backend.load(folder, params.dtype, io.manner())?;
     let mut task = Judging::read(policy.as_ref(), io.input("pairs")?, params, io)?;
-    group::run(GenrmTrain::KIND, backend, (folder, policy), &mut task, params, io)
+    group::run(backend, (folder, policy), &mut task, params, io)
 }
 
 struct Judging<'a> {

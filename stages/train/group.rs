@@ -95,7 +95,6 @@ const LOGGED: usize = 4;
 
 /// Runs a kind that learns by GRPO: trains the policy, which was opened from its folder, and writes the outputs.
 pub(super) fn run(
-    kind: &str,
     backend: &dyn Backend,
     (folder, mut policy): (&Path, Box<dyn Model>),
     task: &mut dyn Task,
@@ -113,7 +112,7 @@ pub(super) fn run(
     let log = train(policy.as_mut(), reference, task, &settings, io)?;
     policy.save(io.output("model")?)?;
     jsonl::write(io.output("completions")?, &log.completions)?;
-    log.write(kind, settings.pace, io)
+    log.write(settings.pace, io)
 }
 
 fn check_context(policy: &dyn Model, task: &dyn Task, settings: &Settings) -> Result<(), StageError> {

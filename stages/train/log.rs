@@ -1,5 +1,5 @@
 //! What a training run leaves behind step by step: `steps.jsonl`, `chain.jsonl`, `metrics.json`, `trainer_state.json`,
-//! and the checkpoint from which it continues. Holds no clock: times are the runner's matter.
+//! `tensorboard/`, and the checkpoint from which it continues. Holds no clock: times are the runner's matter.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::chain::{Link, Met};
+use super::tensorboard;
 use crate::jsonl;
 use crate::model::{Model, StepReport};
 use crate::stats::items::Metrics;
@@ -71,6 +72,12 @@ pub struct Pace {
     pub logging_steps: u64,
 }
 
+impl Pace {
+    fn checkpoint_steps(self) -> u64 {
+        self.max_steps.div_ceil(CHECKPOINTS).max(1)
+    }
+}
+
 impl Log {
     /// Continues from the newest checkpoint in the state folder, or starts anew. Returns with the number of steps done.
     pub fn resume(model: &mut dyn Model, io: &Io) -> Result<(Self, u64), StageError> {
@@ -117,7 +124,7 @@ impl Log {
         self.chain.push(Link::after(self.chain.last(), step, met, &metrics, weights));
         self.steps.push(StepRow { step, metrics });
         io.progress(step, Some(pace.max_steps), "steps");
-        if !last && due(pace.max_steps.div_ceil(CHECKPOINTS).max(1)) {
+        if !last && due(pace.checkpoint_steps()) {
             self.checkpoint(step, model, reference, io)?;
         }
         Ok(())
@@ -146,13 +153,14 @@ impl Log {
         Ok(())
     }
 
-    /// Writes `steps`, `chain`, `metrics` and `trainer_state`. Metrics are the last step's, and means over the last tenth of
-    /// the run as `mean/NAME`, which one noisy step does not move.
-    pub fn write(&self, kind: &str, pace: Pace, io: &Io) -> Result<(), StageError> {
+    /// Writes `steps`, `chain`, `metrics`, `trainer_state` and `tensorboard`. Metrics are the last step's, and means over
+    /// the last tenth of the run as `mean/NAME`, which one noisy step does not move.
+    pub fn write(&self, pace: Pace, io: &Io) -> Result<(), StageError> {
         jsonl::write(io.output("steps")?, &self.steps)?;
         jsonl::write(io.output("chain")?, &self.chain)?;
         jsonl::write_json(io.output("metrics")?, &self.summary())?;
-        jsonl::write_json(io.output("trainer_state")?, &self.trainer_state(kind, pace))
+        jsonl::write_json(io.output("trainer_state")?, &self.trainer_state(pace))?;
+        tensorboard::write(io.output("tensorboard")?, &self.steps)
     }
 
     fn summary(&self) -> Metrics {
@@ -166,17 +174,20 @@ impl Log {
         summary
     }
 
-    // The shape that Hugging Face's tools plot.
-    fn trainer_state(&self, kind: &str, pace: Pace) -> Value {
+    // The fields of transformers' TrainerState, which refuses others.
+    fn trainer_state(&self, pace: Pace) -> Value {
         let entry = |row: &StepRow| {
             let mut entry = json!(row.metrics);
             entry["step"] = json!(row.step);
             entry
         };
+        let epoch = self.steps.last().and_then(|row| row.metrics.get("epoch")).copied();
         json!({
+            "best_global_step": null,
             "best_metric": null,
             "best_model_checkpoint": null,
-            "epoch": null,
+            "epoch": epoch,
+            "eval_steps": 500,
             "global_step": self.steps.len(),
             "is_hyper_param_search": false,
             "is_local_process_zero": true,
@@ -184,11 +195,14 @@ impl Log {
             "log_history": self.steps.iter().map(entry).collect::<Vec<_>>(),
             "logging_steps": pace.logging_steps,
             "max_steps": pace.max_steps,
-            "num_train_epochs": null,
-            "total_flos": null,
+            "num_input_tokens_seen": self.tokens() as u64,
+            "num_train_epochs": epoch.map_or(0, |epoch| epoch.ceil() as u64),
+            "save_steps": pace.checkpoint_steps(),
+            "stateful_callbacks": {},
+            "total_flos": 0,
+            "train_batch_size": null,
             "trial_name": null,
             "trial_params": null,
-            "plumb_kind": kind,
         })
     }
 }

@@ -16,7 +16,7 @@ use plumb_engine::stage::{Declare, Determinism, InputSpec, OutputSpec, Problem, 
 use super::group::{self, Graded, deviation, mean};
 use super::log::Values;
 use super::parameters::{problems_of_reinforcement, reinforced};
-use super::{CHAIN, COMPLETIONS, METRICS, STEPS, TRAINER_STATE, tokens};
+use super::{CHAIN, COMPLETIONS, METRICS, STEPS, TENSORBOARD, TRAINER_STATE, tokens};
 use crate::data::hash;
 use crate::eval::checked::check_text;
 use crate::jsonl;
@@ -64,6 +64,7 @@ impl Declare for ActorRlhf {
         CHAIN,
         COMPLETIONS,
         TRAINER_STATE,
+        TENSORBOARD,
     ];
     const WORKER: Worker = TORCH;
     type Params = Params;
@@ -79,7 +80,7 @@ pub fn run(backend: &dyn Backend, params: &Params, io: &Io) -> Result<(), StageE
     let policy = backend.load(folder, params.dtype, io.manner())?;
     let judge = backend.load(io.input("genrm")?, params.dtype, io.manner())?;
     let mut contest = Contest::read(policy.as_ref(), judge, io.input("tasks")?, params, io)?;
-    group::run(ActorRlhf::KIND, backend, (folder, policy), &mut contest, params, io)
+    group::run(backend, (folder, policy), &mut contest, params, io)
 }
 
 struct Contest<'a> {

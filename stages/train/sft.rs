@@ -18,7 +18,7 @@ use super::order::Order;
 use super::packing::best_fit_decreasing;
 use super::parameters::{Trained as _, problems_of_training, trained};
 use super::tokens;
-use super::{CHAIN, METRICS, STEPS, TRAINER_STATE, at_least_one, shares};
+use super::{CHAIN, METRICS, STEPS, TENSORBOARD, TRAINER_STATE, at_least_one, shares};
 use crate::jsonl;
 use crate::model::{Backend, Cut, Model, Sequence, StepReport};
 use crate::rows::Demonstration;
@@ -57,8 +57,14 @@ impl Declare for Sft {
         InputSpec::required("demonstrations", "prompt-completion rows"),
         InputSpec::optional("judgments", "more prompt-completion rows, in `judgment_share` of every batch"),
     ];
-    const OUTPUTS: &'static [OutputSpec] =
-        &[OutputSpec::result("model", "model", "the fine-tuned model folder"), METRICS, STEPS, CHAIN, TRAINER_STATE];
+    const OUTPUTS: &'static [OutputSpec] = &[
+        OutputSpec::result("model", "model", "the fine-tuned model folder"),
+        METRICS,
+        STEPS,
+        CHAIN,
+        TRAINER_STATE,
+        TENSORBOARD,
+    ];
     const WORKER: Worker = TORCH;
     type Params = Params;
 
@@ -99,7 +105,7 @@ pub fn run(backend: &dyn Backend, params: &Params, io: &Io) -> Result<(), StageE
         log.finish(step, met, metrics, params.pace(), model.as_ref(), io)?;
     }
     model.save(io.output("model")?)?;
-    log.write(Sft::KIND, params.pace(), io)
+    log.write(params.pace(), io)
 }
 
 fn cut(params: &Params) -> Cut {

@@ -48,7 +48,10 @@ impl<'a> Grpo<'a> {
         let sums = zeros.index_add(1, &self.tokens.of, &(flags * &self.tokens.counted));
         let counted = self.tokens.lengths.zeros_like().index_add(0, &self.tokens.of, &self.tokens.counted);
         let shares: Vec<Vec<f32>> = Vec::try_from((sums / &counted).to_device(Device::Cpu)).ok()?;
-        // A completion that does not count has no share: 0 / 0.
+        // A completion that does not count has no share, 0 / 0; one ratio a completion has none clipped there, as in TRL.
+        let shares =
+            shares.into_iter().map(|of| of.into_iter().map(|one| if self.whole() && one.is_nan() { 0.0 } else { one }));
+        let shares: Vec<Vec<f32>> = shares.map(Iterator::collect).collect();
         let known = |shares: &[f32]| shares.iter().copied().filter(|share| !share.is_nan()).collect::<Vec<f32>>();
         let low = known(&shares[0]).into_iter().reduce(f32::min)?;
         let high = known(&shares[1]).into_iter().reduce(f32::max)?;
@@ -60,8 +63,6 @@ impl<'a> Grpo<'a> {
 pub struct Share {
     /// Sequences.
     pub sequences: f64,
-    /// Those of them that count.
-    pub counted: f64,
     /// Completion tokens of counted sequences.
     pub tokens: f64,
     /// Micro-batches.
@@ -71,9 +72,7 @@ pub struct Share {
 impl Share {
     /// Of a step that is cut into `parts`.
     pub fn new(rollouts: &[Rollout], parts: usize) -> Self {
-        let counted = rollouts.iter().filter(|rollout| rollout.counted).count() as f64;
-        let tokens = counted_tokens(rollouts).max(1.0);
-        Self { sequences: rollouts.len() as f64, counted: counted.max(1.0), tokens, parts: parts as f64 }
+        Self { sequences: rollouts.len() as f64, tokens: counted_tokens(rollouts).max(1.0), parts: parts as f64 }
     }
 }
 
@@ -111,7 +110,7 @@ impl Tokens {
             (false, _) => 0.0,
             (true, ImportanceSamplingLevel::Token) => 1.0,
             (true, ImportanceSamplingLevel::Sequence) => {
-                share.tokens / (share.counted * (rollout.sequence.completion.len() as f64).max(1.0))
+                share.tokens / (share.sequences * (rollout.sequence.completion.len() as f64).max(1.0))
             }
         };
         let lengths: Vec<f32> = rollouts.iter().map(|rollout| rollout.sequence.completion.len() as f32).collect();

@@ -1,10 +1,11 @@
 //! Ways of making a step that must not change what is learnt (packing, gradient checkpointing, micro-batches), the
 //! running mean of weights, a reference that moves, and what a step says when a number is not finite.
 
-#![allow(clippy::unwrap_used, reason = "a panic in a test is the report")]
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a panic in a test is the report, and a skip is told")]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use plumb_engine::io::{InputPlace, Io, Manner};
 use plumb_engine::stage::StageError;
@@ -15,7 +16,7 @@ use plumb_stages::model::{
 use plumb_stages::train::sft;
 use plumb_torch::language_model::{LanguageModel, Torch};
 use plumb_torch::weights::Files;
-use serde_json::json;
+use serde_json::{Value, json};
 use tch::Tensor;
 
 fn llama() -> PathBuf {
@@ -256,14 +257,14 @@ fn run_sft(place: &Path, model: &Path, params: &sft::Params) -> Result<(), Stage
 
 fn rows(place: &Path, completion: &str) {
     let row =
-        |number: usize| json!({"id": format!("row-{number}"), "prompt": "w3 w4", "completion": completion}).to_string();
+        |number: usize| json!({"id": format!("row-{number}"), "prompt": "t3 t4", "completion": completion}).to_string();
     std::fs::write(place.join("rows.jsonl"), (0..4).map(row).collect::<Vec<_>>().join("\n")).unwrap();
 }
 
 #[test]
 fn a_loss_that_is_no_number_stops_with_its_items_and_keeps_the_last_checkpoint() {
     let place = tempfile::tempdir().unwrap();
-    rows(place.path(), "w5 w6");
+    rows(place.path(), "t5 t6");
     // So far does one update go that no later loss is a number.
     let params =
         sft::Params { max_steps: 10, learning_rate: 1e30, per_device_train_batch_size: 2, ..sft::Params::default() };
@@ -281,9 +282,36 @@ fn a_loss_that_is_no_number_stops_with_its_items_and_keeps_the_last_checkpoint()
 }
 
 #[test]
+fn pythons_tensorboard_and_transformers_read_the_log() {
+    let Some(python) = std::env::var_os("PLUMB_PARITY_PYTHON") else {
+        eprintln!("skipped: PLUMB_PARITY_PYTHON names no python with tensorboard and transformers");
+        return;
+    };
+    let place = tempfile::tempdir().unwrap();
+    rows(place.path(), "t5 t6");
+    run_sft(place.path(), &llama(), &sft::Params { max_steps: 3, ..sft::Params::default() }).unwrap();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/read_log.py");
+    // The worker's own libtorch must not be found by Python's.
+    let output = Command::new(python).arg(script).arg(place.path()).env_remove("LD_LIBRARY_PATH").output().unwrap();
+    let read: Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));
+    assert_eq!(read["state"], json!([3, 3, 3]));
+    let steps = std::fs::read_to_string(place.path().join("steps")).unwrap();
+    let mut expected = 0;
+    for row in steps.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()) {
+        for (name, value) in row["metrics"].as_object().unwrap() {
+            let scalar = json!([format!("train/{name}"), row["step"], f64::from(value.as_f64().unwrap() as f32)]);
+            assert!(read["scalars"].as_array().unwrap().contains(&scalar), "{scalar}");
+            expected += 1;
+        }
+    }
+    assert_eq!(read["scalars"].as_array().unwrap().len(), expected);
+}
+
+#[test]
 fn a_row_beyond_the_models_context_is_named() {
     let place = tempfile::tempdir().unwrap();
-    rows(place.path(), &"w5 ".repeat(400));
+    rows(place.path(), &"t5 ".repeat(400));
     let error = run_sft(place.path(), &llama(), &sft::Params::default()).unwrap_err();
     let context = Torch.load(&llama(), Dtype::Float32, &Manner::default()).unwrap().context();
     assert!(error.message.contains(&format!("is {context}")) && error.message.starts_with("`row-0` takes "), "{error}");

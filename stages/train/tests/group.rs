@@ -47,7 +47,7 @@ fn run(bench: &Bench, params: &genrm::Params, task: &mut Given) -> Result<(), St
     let io = bench.io(&["model"]);
     let folder = bench.path("model");
     let policy = bench.backend.load(&folder, params.dtype, io.manner()).expect("opens");
-    group::run("genrm.train", &bench.backend, (&folder, policy), task, params, &io)
+    group::run(&bench.backend, (&folder, policy), task, params, &io)
 }
 
 #[test]

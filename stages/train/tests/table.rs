@@ -185,8 +185,9 @@ impl Bench {
 
     pub fn io(&self, inputs: &[&str]) -> Io {
         let inputs = inputs.iter().map(|name| ((*name).to_string(), InputPlace::One(self.path(name)))).collect();
-        let names = ["model", "metrics", "steps", "chain", "completions", "trainer_state", "judgments", "responses"];
-        let outputs = names.map(|name| (name.to_string(), self.path(&format!("out-{name}")))).into();
+        let trained = ["model", "metrics", "steps", "chain", "completions", "trainer_state", "tensorboard"];
+        let names = trained.into_iter().chain(["judgments", "responses"]);
+        let outputs = names.map(|name| (name.to_string(), self.path(&format!("out-{name}")))).collect();
         Io::new(inputs, outputs, self.path("state"), Manner::default(), None).expect("an io")
     }
 
