@@ -3,7 +3,9 @@
 //! there are. Gains of normalisations are not decayed (HF Trainer's rule).
 
 use plumb_stages::model::Optimizer;
-use tch::{Device, Kind, Tensor, no_grad_guard};
+use tch::{Kind, Tensor, no_grad_guard};
+
+use crate::fused;
 
 /// Masters, first and second moments.
 pub struct AdamW {
@@ -22,10 +24,6 @@ pub struct AdamW {
     decayed: i64,
     settings: Optimizer,
 }
-
-/// Elements updated at once on a CPU: the five passes over them stay in the second-level cache, which makes this as
-/// fast as the fused kernel.
-const CHUNK: i64 = 1 << 15;
 
 impl AdamW {
     /// Takes over `weights` (the first `decayed` of them are decayed).
@@ -65,42 +63,56 @@ impl AdamW {
         let clip = if most > 0.0 && norm > most { most / (norm + 1e-6) } else { 1.0 };
         let rate = self.settings.learning_rate_at(self.steps);
         self.steps += 1;
-        let (chunk, mut start) = (self.chunk(), 0);
-        for gradient in gradients {
-            for part in gradient.reshape([-1]).split(chunk, 0) {
-                self.update(&part, start, clip, rate);
-                start += part.numel() as i64;
-            }
+        let (decayed, others) = self.parts(gradients);
+        self.update(&decayed, clip, rate, self.settings.weight_decay);
+        self.update(&others, clip, rate, 0.0);
+        if let Some(average) = &mut self.average {
+            let _ = average.lerp_(&self.data, 1.0 - self.decay);
         }
         rate
     }
 
-    fn chunk(&self) -> i64 {
-        if self.data.device() == Device::Cpu { CHUNK } else { i64::MAX }
+    // Each gradient with its place in the buffers: those that decay, and the others.
+    fn parts<'a>(&self, gradients: &'a [Tensor]) -> (Vec<Part<'a>>, Vec<Part<'a>>) {
+        let mut start = 0;
+        let part = |gradient: &'a Tensor| {
+            start += gradient.numel() as i64;
+            Part { start: start - gradient.numel() as i64, gradient }
+        };
+        gradients.iter().map(part).partition(|part| part.start < self.decayed)
     }
 
-    // The elements from `start` on, whose gradients these are.
-    fn update(&self, gradient: &Tensor, start: i64, clip: f64, rate: f64) {
-        let Optimizer { adam_beta1: beta1, adam_beta2: beta2, adam_epsilon: epsilon, weight_decay, .. } = self.settings;
-        let steps = self.steps as f64;
-        let (first, second) = (1.0 - beta1.powf(steps), 1.0 - beta2.powf(steps));
-        let part = |whole: &Tensor| whole.narrow(0, start, gradient.numel() as i64);
-        let (mut data, mut mean, mut square) = (part(&self.data), part(&self.mean), part(&self.square));
-        if clip < 1.0 {
-            let _ = gradient.shallow_clone().g_mul_scalar_(clip);
+    // PyTorch's fused kernel: one pass over each weight, its moments and its gradient.
+    fn update(&self, parts: &[Part], clip: f64, rate: f64, decay: f64) {
+        if parts.is_empty() {
+            return;
         }
-        let _ = mean.lerp_(gradient, 1.0 - beta1);
-        let scaled = gradient.g_mul_scalar((1.0 - beta2).sqrt());
-        let _ = square.g_mul_scalar_(beta2).addcmul_(&scaled, &scaled);
-        let floor = square.sqrt().g_div_scalar(second.sqrt()).g_add_scalar(epsilon);
-        if start < self.decayed && weight_decay > 0.0 {
-            let _ = data.g_mul_scalar_(1.0 - rate * weight_decay);
-        }
-        let _ = data.addcdiv_(&mean.g_mul_scalar(-rate / first), &floor);
-        if let Some(average) = &self.average {
-            let _ = part(average).lerp_(&data, 1.0 - self.decay);
-        }
+        let Optimizer { adam_beta1: beta1, adam_beta2: beta2, adam_epsilon: epsilon, .. } = self.settings;
+        let cut = |whole: &Tensor| -> Vec<Tensor> {
+            parts.iter().map(|part| whole.narrow(0, part.start, part.gradient.numel() as i64)).collect()
+        };
+        let gradients: Vec<Tensor> = parts.iter().map(|part| part.gradient.reshape([-1])).collect();
+        let device = self.data.device();
+        fused::adamw(fused::Update {
+            weights: &cut(&self.data),
+            gradients: &gradients,
+            means: &cut(&self.mean),
+            squares: &cut(&self.square),
+            steps: &Tensor::from(self.steps as f32).to_device(device),
+            // The kernel divides by it.
+            gradient_scale: &Tensor::from((1.0 / clip) as f32).to_device(device),
+            rate,
+            beta1,
+            beta2,
+            decay,
+            epsilon,
+        });
     }
+}
+
+struct Part<'a> {
+    start: i64,
+    gradient: &'a Tensor,
 }
 
 /// Parts of a flat buffer, one after the other in these shapes, outside any graph.

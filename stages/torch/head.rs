@@ -45,6 +45,26 @@ pub struct Sums {
     pub gradient: Tensor,
 }
 
+/// The head: (vocabulary, hidden), and the soft cap of its logits where the model has one.
+#[derive(Clone, Copy)]
+pub struct Head<'a> {
+    /// (vocabulary, hidden)
+    pub weight: &'a Tensor,
+    /// `cap · tanh(logits / cap)`
+    pub cap: Option<f64>,
+}
+
+impl Head<'_> {
+    // (tokens, vocabulary), capped
+    fn logits(&self, hidden: &Tensor) -> Tensor {
+        let mut logits = hidden.linear(self.weight, None::<&Tensor>);
+        if let Some(cap) = self.cap {
+            let _ = logits.g_div_scalar_(cap).tanh_().g_mul_scalar_(cap);
+        }
+        logits
+    }
+}
+
 /// Log-probability of each target: (tokens, vocabulary), (tokens) -> (tokens)
 pub fn of_targets(logprobs: &Tensor, targets: &Tensor) -> Tensor {
     logprobs.gather(1, &targets.unsqueeze(1), false).squeeze_dim(1)
@@ -57,17 +77,17 @@ const AT_ONCE: i64 = 1 << 24;
 pub fn pass(
     hidden: &Tensor,
     targets: &Tensor,
-    head: &Tensor,
+    head: Head,
     learns: Option<&mut Tensor>,
     objective: &dyn Objective,
 ) -> Sums {
-    pass_by((AT_ONCE / head.size()[0].max(1)).max(1), (hidden, targets, head), learns, objective)
+    pass_by((AT_ONCE / head.weight.size()[0].max(1)).max(1), (hidden, targets, head), learns, objective)
 }
 
 // In slices of so many rows.
 fn pass_by(
     rows: i64,
-    (hidden, targets, head): (&Tensor, &Tensor, &Tensor),
+    (hidden, targets, head): (&Tensor, &Tensor, Head),
     mut learns: Option<&mut Tensor>,
     objective: &dyn Objective,
 ) -> Sums {
@@ -80,7 +100,7 @@ fn pass_by(
         let slice = Slice { hidden, targets: &targets, head };
         let (own, by_logits) = slice.forward(objective, first);
         sums += own;
-        gradients.push(by_logits.mm(head));
+        gradients.push(by_logits.mm(head.weight));
         if let Some(gradient) = learns.as_deref_mut() {
             let _ = gradient.addmm_(&by_logits.tr(), hidden);
         }
@@ -96,11 +116,12 @@ struct Known {
 }
 
 impl Known {
-    fn of(rows: i64, (hidden, targets, head): (&Tensor, &Tensor, &Tensor), objective: &dyn Objective) -> Self {
+    fn of(rows: i64, (hidden, targets, head): (&Tensor, &Tensor, Head), objective: &dyn Objective) -> Self {
         let temperature = objective.temperature();
         let slices = hidden.detach().split(rows, 0).into_iter().zip(targets.split(rows, 0));
-        let chosen: Vec<Tensor> =
-            slices.map(|(hidden, targets)| of_targets(&logprobs(&hidden, head, temperature), &targets)).collect();
+        let chosen: Vec<Tensor> = slices
+            .map(|(hidden, targets)| of_targets(&logprobs(head.logits(&hidden), temperature), &targets))
+            .collect();
         Self { temperature, worth: objective.worth(&Tensor::cat(&chosen, 0), 0) }
     }
 }
@@ -123,9 +144,7 @@ impl Objective for Known {
     }
 }
 
-// (tokens, vocabulary)
-fn logprobs(hidden: &Tensor, head: &Tensor, temperature: f64) -> Tensor {
-    let mut logits = hidden.linear(head, None::<&Tensor>);
+fn logprobs(mut logits: Tensor, temperature: f64) -> Tensor {
     if temperature != 1.0 {
         let _ = logits.g_div_scalar_(temperature);
     }
@@ -135,14 +154,17 @@ fn logprobs(hidden: &Tensor, head: &Tensor, temperature: f64) -> Tensor {
 struct Slice<'a> {
     hidden: &'a Tensor,
     targets: &'a Tensor,
-    head: &'a Tensor,
+    head: Head<'a>,
 }
 
 impl Slice<'_> {
     // The sums, and the loss's gradient by the logits: (tokens, vocabulary)
     fn forward(&self, objective: &dyn Objective, first: i64) -> (Tensor, Tensor) {
         let heat = objective.temperature();
-        let logprobs = logprobs(self.hidden, self.head, heat);
+        let logits = self.head.logits(self.hidden);
+        // A capped logit moves less than what was capped: d capped = 1 - (capped / cap)².
+        let slope = self.head.cap.map(|cap| (&logits / cap).square_().neg_().g_add_scalar_(1.0));
+        let logprobs = logprobs(logits, heat);
         let chosen = of_targets(&logprobs, self.targets);
         let worth = objective.worth(&chosen, first);
         let right = chosen.ge_tensor(&logprobs.amax([-1], false)).to_kind(Kind::Float);
@@ -157,6 +179,9 @@ impl Slice<'_> {
         let pull = (worth.gradient / heat).unsqueeze(1);
         let _ = probabilities.g_mul_(&-&pull);
         let _ = probabilities.scatter_add_(1, &self.targets.unsqueeze(1), &pull);
+        if let Some(slope) = slope {
+            let _ = probabilities.g_mul_(&slope);
+        }
         (sums, probabilities)
     }
 }
@@ -193,11 +218,15 @@ mod tests {
 
     #[test]
     fn an_objective_of_all_tokens_does_not_see_how_the_head_is_cut() {
+        [None, Some(0.8)].into_iter().for_each(check_cuts);
+    }
+
+    fn check_cuts(cap: Option<f64>) {
         let (hidden, head) = (waves(7, 4), waves(5, 4) * 2.0);
         let targets = Tensor::from_slice(&[0i64, 3, 1, 4, 2, 2, 0]);
         let run = |rows: i64| {
             let mut learns = head.zeros_like();
-            let sums = pass_by(rows, (&hidden, &targets, &head), Some(&mut learns), &Squared);
+            let sums = pass_by(rows, (&hidden, &targets, Head { weight: &head, cap }), Some(&mut learns), &Squared);
             [sums.sums, sums.gradient, learns]
         };
         let whole = run(7);
@@ -208,7 +237,9 @@ mod tests {
         }
         // And the gradient is autograd's.
         let (hidden, head) = (hidden.set_requires_grad(true), head.detach().set_requires_grad(true));
-        let logprobs = (hidden.linear(&head, None::<&Tensor>) / 0.7).log_softmax(-1, Kind::Float);
+        let logits = hidden.linear(&head, None::<&Tensor>);
+        let logits = cap.map_or_else(|| logits.shallow_clone(), |cap| (&logits / cap).tanh() * cap);
+        let logprobs = (logits / 0.7).log_softmax(-1, Kind::Float);
         let loss = of_targets(&logprobs, &targets).mean(Kind::Float).square();
         let gradients = Tensor::run_backward(&[&loss], &[&hidden, &head], false, false);
         assert!((&gradients[0] - &whole[1]).abs().max().double_value(&[]) < 1e-6);

@@ -5,6 +5,7 @@ pub mod adamw;
 pub mod batch;
 pub mod config;
 pub mod device;
+pub mod fused;
 pub mod generate;
 pub mod gguf;
 pub mod head;

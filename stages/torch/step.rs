@@ -6,7 +6,7 @@
 
 use tch::{Kind, Tensor, no_grad_guard};
 
-use crate::head::{self, Objective};
+use crate::head::{self, Head, Objective};
 use crate::pass::Pass;
 use crate::transformer::Transformer;
 use crate::weights::{self, Part};
@@ -95,7 +95,8 @@ impl Step {
             self.gradients[leaf].get_or_insert_with(|| head.zeros_like());
         }
         let of_head = self.head.and_then(|leaf| self.gradients[leaf].as_mut());
-        let passed = head::pass(&hidden, targets, &head, of_head, objective);
+        let head = Head { weight: &head, cap: self.model.config.logits_cap };
+        let passed = head::pass(&hidden, targets, head, of_head, objective);
         add(&mut self.sums, passed.sums);
         (hidden * passed.gradient).sum(Kind::Float)
     }

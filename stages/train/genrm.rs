@@ -69,7 +69,8 @@ impl Declare for GenrmTrain {
     // 2: the head's pass by slices and clipping by chunks: the last bits of losses and weights moved.
     // 3: digests moved from `steps` to `chain`, which has one a step.
     // 4: `num_tokens` counts prompts too, as TRL does; more of TRL's metrics of a step.
-    const VERSION: u32 = 4;
+    // 5: PyTorch's fused AdamW kernel: the last bits of weights moved.
+    const VERSION: u32 = 5;
     const ABOUT: &'static str = "train a generative reward model by GRPO on labels, or on labels and rationales";
     const DETERMINISM: Determinism = Determinism::Seeded;
     const INPUTS: &'static [InputSpec] = &[

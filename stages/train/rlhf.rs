@@ -49,7 +49,8 @@ impl Declare for ActorRlhf {
     // 3: `accuracy` among the metrics of a step.
     // 4: digests moved from `steps` to `chain`, which has one a step.
     // 5: `num_tokens` counts prompts too, as TRL does; more of TRL's metrics of a step.
-    const VERSION: u32 = 5;
+    // 6: PyTorch's fused AdamW kernel: the last bits of weights moved.
+    const VERSION: u32 = 6;
     const ABOUT: &'static str = "train a policy by GRPO against a generative reward model";
     const DETERMINISM: Determinism = Determinism::Seeded;
     const INPUTS: &'static [InputSpec] = &[

@@ -49,7 +49,8 @@ impl Declare for Sft {
     // 2: the head's pass by slices and clipping by chunks: the last bits of losses and weights moved.
     // 3: digests moved from `steps` to `chain`, which has one a step.
     // 4: `num_tokens` counts prompts too, as TRL does; `epoch` among the metrics.
-    const VERSION: u32 = 4;
+    // 5: PyTorch's fused AdamW kernel: the last bits of weights moved.
+    const VERSION: u32 = 5;
     const ABOUT: &'static str = "fine-tune a language model on prompt-completion rows";
     const DETERMINISM: Determinism = Determinism::Seeded;
     const INPUTS: &'static [InputSpec] = &[
