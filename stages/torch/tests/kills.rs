@@ -7,16 +7,20 @@ mod programs;
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 
-use programs::{command, plumb};
+use programs::{command_on, plumb};
 use serde_json::Value;
 
-/// Supervised and reinforcement learning, in the miniature's world: each writes a checkpoint every few steps.
-const ARTIFACTS: [&str; 4] = ["warm.model", "warm.chain", "train@arm=r-align.model", "train@arm=r-align.chain"];
+/// The trainings of kills.toml: each writes a checkpoint every step or two.
+const TRAININGS: [&str; 5] = ["plain", "packed", "judge", "judge-twice", "actor"];
+
+fn command(plumb: &Path, verb: &str, cache: &Path, more: &[&str]) -> Command {
+    command_on("tests/kills.toml", plumb, verb, cache, more)
+}
 
 fn run(plumb: &Path, cache: &Path) -> Child {
-    let mut command = command(plumb, "run", cache, &["warm", "train@arm=r-align"]);
+    let mut command = command(plumb, "run", cache, &["--jobs", "1"]);
     command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap()
 }
 
@@ -34,12 +38,12 @@ fn finish(plumb: &Path, cache: &Path) -> Vec<Value> {
 }
 
 fn digests(plumb: &Path, cache: &Path) -> Vec<String> {
-    let digest = |artifact: &&str| {
-        let told = command(plumb, "open", cache, &[*artifact]).output().unwrap();
+    let digest = |artifact: String| {
+        let told = command(plumb, "open", cache, &[&artifact]).output().unwrap();
         let told: Value = serde_json::from_slice(&told.stdout).unwrap();
         told["digest"].as_str().unwrap().to_string()
     };
-    ARTIFACTS.iter().map(digest).collect()
+    TRAININGS.iter().flat_map(|step| [format!("{step}.model"), format!("{step}.chain")]).map(digest).collect()
 }
 
 /// Where a training step stands, if the event tells it.
@@ -64,9 +68,9 @@ fn training_killed_at_random_steps_gives_the_weights_of_an_undisturbed_run() {
     let mut resumed = 0;
     for seed in 0..3 {
         let cache = tempfile::tempdir().unwrap();
-        for moment in moments(seed).take(3) {
+        for moment in moments(seed).take(4) {
             let mut child = run(&plumb, cache.path());
-            let after = usize::try_from(moment % 12).unwrap();
+            let after = usize::try_from(moment % 24).unwrap();
             // So many training steps, and then in the midst of the next one.
             let seen = events(&mut child).filter(|event| step(event).is_some()).take(after + 1).count();
             child.kill().unwrap();

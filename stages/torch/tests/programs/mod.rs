@@ -17,10 +17,19 @@ pub fn plumb() -> Option<PathBuf> {
 }
 
 /// `plumb VERB --json` on the miniature.
+#[allow(dead_code, reason = "each test binary uses one of the two")]
 pub fn command(plumb: &Path, verb: &str, cache: &Path, more: &[&str]) -> Command {
-    let pipeline = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../pipelines/miniature.toml");
+    let mut command = command_on("../../pipelines/miniature.toml", plumb, verb, cache, more);
+    command.args(["--profile", "smoke"]);
+    command
+}
+
+/// `plumb VERB --json` on a pipeline beside the tests.
+#[allow(dead_code, reason = "each test binary uses one of the two")]
+pub fn command_on(pipeline: &str, plumb: &Path, verb: &str, cache: &Path, more: &[&str]) -> Command {
+    let pipeline = Path::new(env!("CARGO_MANIFEST_DIR")).join(pipeline);
     let mut command = Command::new(plumb);
-    command.args([verb, "--json", "--profile", "smoke", "--cache"]).arg(cache).arg(&pipeline).args(more);
+    command.args([verb, "--json", "--cache"]).arg(cache).arg(&pipeline).args(more);
     command.env("PLUMB_TORCH", WORKER);
     command
 }
