@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokenizers::Tokenizer;
 
 use crate::maths::grpo::GrpoLoss;
+use crate::maths::preference::DpoLoss;
 
 /// How to draw tokens.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -72,6 +73,17 @@ pub struct Rollout {
     pub ref_logprobs: Vec<f32>,
     /// False leaves the sequence out of the loss (`mask_truncated_completions`, a failed judge).
     pub counted: bool,
+}
+
+/// Two completions of one prompt, the first of them preferred.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Preference {
+    /// The better one.
+    pub chosen: Sequence,
+    /// The worse one.
+    pub rejected: Sequence,
+    /// Summed log-probabilities of the two under the reference.
+    pub reference: [f64; 2],
 }
 
 /// AdamW and its schedule, under TRL's (HF Trainer's) names.
@@ -244,6 +256,9 @@ pub trait Model {
         loss: &GrpoLoss,
         micro_batch: usize,
     ) -> Result<StepReport, StageError>;
+
+    /// One optimiser step on DPO's loss, the mean over the pairs, so many pairs in a pass (0 takes all).
+    fn dpo_step(&mut self, pairs: &[Preference], loss: &DpoLoss, at_once: usize) -> Result<StepReport, StageError>;
 
     /// Writes an HF model folder (config.json, model.safetensors, tokenizer.json, …).
     fn save(&self, folder: &Path) -> Result<(), StageError>;

@@ -1,6 +1,7 @@
 //! Training, RLHF and generation loops over the `Model` trait, and the declarations of the stages that a worker runs.
 
 pub mod chain;
+pub mod dpo;
 pub mod generate;
 pub mod genrm;
 pub mod group;
@@ -9,6 +10,7 @@ pub mod log;
 pub mod order;
 pub mod packing;
 mod parameters;
+mod preferences;
 pub mod rlhf;
 pub mod sft;
 pub mod source;
@@ -39,6 +41,7 @@ pub fn register(registry: Registry) -> Registry {
         .declare::<source::ModelInit>()
         .declare::<source::ModelImport>()
         .declare::<sft::Sft>()
+        .declare::<dpo::Dpo>()
         .declare::<genrm::GenrmTrain>()
         .declare::<rlhf::ActorRlhf>()
         .declare::<judge::BenchJudge>()

@@ -75,12 +75,27 @@ fn plain_dialogue(messages: &[Message]) -> String {
 
 /// The text a policy is given for a task, special tokens included.
 pub fn task_prompt(template: Template, task: &Task, chat: Option<&str>) -> Result<String, StageError> {
-    let last = task.conversations.last();
-    let last = last.ok_or_else(|| StageError::new(format!("task `{}` has no dialogue", task.id)))?;
+    let missing = || StageError::new(format!("task `{}` has no dialogue", task.id));
+    dialogue_prompt(template, &task.conversations, chat, missing)
+}
+
+/// The text a policy is given for the dialogue of a pair: what either answer continues.
+pub fn answer_prompt(template: Template, pair: &Pair, chat: Option<&str>) -> Result<String, StageError> {
+    let missing = || StageError::new(format!("pair `{}` has no dialogue", pair.id));
+    dialogue_prompt(template, &pair.conversations, chat, missing)
+}
+
+fn dialogue_prompt(
+    template: Template,
+    dialogue: &[Message],
+    chat: Option<&str>,
+    missing: impl Fn() -> StageError,
+) -> Result<String, StageError> {
+    let last = dialogue.last().ok_or_else(missing)?;
     match (template, chat) {
         (Template::Miniature, _) => Ok(format!("<bos> {} <resp>", last.content)),
-        (Template::Boxed, Some(chat)) => chat::render(chat, &task.conversations),
-        (Template::Boxed, None) => Ok(format!("{}assistant:", plain_dialogue(&task.conversations))),
+        (Template::Boxed, Some(chat)) => chat::render(chat, dialogue),
+        (Template::Boxed, None) => Ok(format!("{}assistant:", plain_dialogue(dialogue))),
     }
 }
 

@@ -8,8 +8,9 @@ use plumb_engine::io::Manner;
 use plumb_engine::stage::StageError;
 use plumb_stages::chat;
 use plumb_stages::maths::grpo::GrpoLoss;
+use plumb_stages::maths::preference::DpoLoss;
 use plumb_stages::model::{
-    Backend, Completion, Cut, Dtype, Model, Request, Rollout, Sampling, Sequence, StepReport, Training,
+    Backend, Completion, Cut, Dtype, Model, Preference, Request, Rollout, Sampling, Sequence, StepReport, Training,
 };
 use serde_json::Value;
 use tch::{Kind, Tensor, no_grad_guard};
@@ -21,7 +22,7 @@ use crate::learner::Learner;
 use crate::pass::predicting;
 use crate::transformer::Transformer;
 use crate::weights::{self, Files};
-use crate::{device, generate, head};
+use crate::{device, generate, head, preference};
 
 /// Opens model folders on the device that the manner asks for.
 #[derive(Debug, Clone, Copy)]
@@ -195,6 +196,11 @@ impl Model for LanguageModel {
     ) -> Result<StepReport, StageError> {
         let (learner, transformer) = self.learning()?;
         caught(|| learner.grpo_step(transformer, rollouts, loss, micro_batch))
+    }
+
+    fn dpo_step(&mut self, pairs: &[Preference], loss: &DpoLoss, at_once: usize) -> Result<StepReport, StageError> {
+        let (learner, transformer) = self.learning()?;
+        caught(|| preference::dpo_step(learner, transformer, pairs, loss, at_once))
     }
 
     fn save(&self, folder: &Path) -> Result<(), StageError> {

@@ -15,6 +15,7 @@ pub mod language_model;
 pub mod learner;
 pub mod losses;
 pub mod pass;
+pub mod preference;
 pub mod rotary;
 pub mod sampling;
 pub mod stages;

@@ -2,4 +2,5 @@
 //! definitions.
 
 pub mod cross_entropy;
+pub mod dpo;
 pub mod grpo;

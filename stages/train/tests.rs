@@ -2,6 +2,7 @@
 //! cut.
 
 mod group;
+mod preferences;
 mod table;
 
 use plumb_engine::io::Io;

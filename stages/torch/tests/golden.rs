@@ -99,6 +99,13 @@ fn fixtures() -> Vec<Fixture> {
             &[("model", "warm.model"), ("pairs", "gold.pairs")],
         ),
         (
+            "prefer",
+            "lm.dpo",
+            with(json!({"template": "miniature", "max_steps": 3, "per_device_train_batch_size": 4, "seed": 1,
+                        "loss_type": "ipo", "micro_batch": 4, "learning_rate": 1e-3})),
+            &[("model", "warm.model"), ("pairs", "gold.pairs")],
+        ),
+        (
             "actor",
             "actor.rlhf",
             group(json!({"both_orders": true, "judge_max_completion_length": 8, "num_iterations": 2})),

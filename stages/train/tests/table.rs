@@ -12,8 +12,9 @@ use tokenizers::Tokenizer;
 
 use crate::jsonl;
 use crate::maths::grpo::GrpoLoss;
+use crate::maths::preference::{DpoLoss, LogRatio};
 use crate::model::{
-    Backend, Completion, Cut, Dtype, Model, Request, Rollout, Sampling, Sequence, StepReport, Training,
+    Backend, Completion, Cut, Dtype, Model, Preference, Request, Rollout, Sampling, Sequence, StepReport, Training,
 };
 use crate::train::chain::Link;
 use crate::train::log::StepRow;
@@ -140,6 +141,25 @@ impl Model for Words {
             loss - rollouts.iter().flat_map(|rollout| &rollout.ref_logprobs).copied().map(f64::from).sum::<f64>();
         counted().for_each(|rollout| self.learn(word(rollout), rollout.advantage));
         self.update()?;
+        Ok(StepReport { loss, ..StepReport::default() })
+    }
+    fn dpo_step(&mut self, pairs: &[Preference], loss: &DpoLoss, _: usize) -> Result<StepReport, StageError> {
+        let word = |sequence: &Sequence| sequence.completion[0] as usize;
+        let whole = |sequence: &Sequence| sequence.completion.iter().map(|word| self.logprob(*word as usize)).sum();
+        let ratio = |sum: f64, reference: f64| LogRatio { sum: sum - reference, tokens: 2.0 };
+        let judged: Vec<(f64, [f64; 2])> = pairs
+            .iter()
+            .map(|pair| {
+                let [one, other] = pair.reference;
+                loss.of(ratio(whole(&pair.chosen), one), ratio(whole(&pair.rejected), other))
+            })
+            .collect();
+        for (pair, (_, slopes)) in pairs.iter().zip(&judged) {
+            self.learn(word(&pair.chosen), -slopes[0]);
+            self.learn(word(&pair.rejected), -slopes[1]);
+        }
+        self.update()?;
+        let loss = judged.iter().map(|(loss, _)| loss).sum::<f64>() / pairs.len() as f64;
         Ok(StepReport { loss, ..StepReport::default() })
     }
     fn save(&self, folder: &Path) -> Result<(), StageError> {
