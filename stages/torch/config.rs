@@ -12,8 +12,8 @@ use plumb_engine::stage::StageError;
 use plumb_stages::jsonl;
 use serde_json::{Value, json};
 
-use family::AttentionBias;
 pub use family::Family;
+use family::{AttentionBias, Cap};
 use fields::{Fields, flag_or, integer, integer_or, number_or, only, positive, present};
 pub use layers::Layer;
 pub use rope::{Rope, Scaling};
@@ -230,12 +230,14 @@ fn attention_scale(document: &Fields, family: Family) -> Result<Option<f64>, Str
 }
 
 // Null is no cap; a missing field is the family's own.
-fn cap(document: &Fields, name: &str, family: Family, missing: Option<f64>) -> Result<Option<f64>, String> {
-    let found = positive(document, name)?;
-    if !family.gemma && found.is_some() {
-        return Err(format!("`{name}` is not a field of {}", family.model_type));
+fn cap(document: &Fields, name: &str, family: Family, own: Cap) -> Result<Option<f64>, String> {
+    match (positive(document, name)?, own) {
+        (Some(found), Cap::Never) => {
+            Err(format!("`{name}` is {found}: transformers does not apply it in {}, so only null", family.model_type))
+        }
+        (found, Cap::Field(missing)) => Ok(if document.contains_key(name) { found } else { missing }),
+        (None, Cap::Never) => Ok(None),
     }
-    Ok(if document.contains_key(name) { found } else { missing })
 }
 
 fn activation(document: &Fields, family: Family) -> Result<Activation, String> {

@@ -30,7 +30,16 @@ pub struct Family {
     /// Meaning of a missing `max_position_embeddings`.
     pub positions: i64,
     /// Meaning of missing `attn_logit_softcapping` and `final_logit_softcapping`.
-    pub caps: (Option<f64>, Option<f64>),
+    pub caps: (Cap, Cap),
+}
+
+/// A soft cap.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Cap {
+    /// Not applied, whatever is asked.
+    Never,
+    /// That of the field, or this where it is missing.
+    Field(Option<f64>),
 }
 
 /// Biases of the query, key, value and output projections.
@@ -70,7 +79,7 @@ const LLAMA: Family = Family {
     key_heads: None,
     rope_theta: 10_000.0,
     positions: 2048,
-    caps: (None, None),
+    caps: (Cap::Never, Cap::Never),
 };
 
 const MISTRAL: Family = Family {
@@ -113,7 +122,7 @@ const GEMMA2: Family = Family {
     head_dim: Some(256),
     key_heads: Some(4),
     positions: 8192,
-    caps: (Some(50.0), Some(30.0)),
+    caps: (Cap::Field(Some(50.0)), Cap::Field(Some(30.0))),
     ..LLAMA
 };
 
@@ -126,7 +135,8 @@ const GEMMA3: Family = Family {
     windows: Windows::Pattern(6),
     rope_theta: 1_000_000.0,
     positions: 131_072,
-    caps: (None, None),
+    // transformers keeps `attn_logit_softcapping` and does not hand it to attention.
+    caps: (Cap::Never, Cap::Field(None)),
     ..GEMMA2
 };
 

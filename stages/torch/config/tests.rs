@@ -120,5 +120,7 @@ fn each_family_sets_its_switches() {
     };
     assert_eq!(caps(json!({"model_type": "gemma2"})), (Some(50.0), Some(30.0)));
     assert_eq!(caps(json!({"model_type": "gemma2", "attn_logit_softcapping": null})), (None, Some(30.0)));
+    let ignored = refused(json!({"model_type": "gemma3_text", "attn_logit_softcapping": 50.0}));
+    assert!(ignored.contains("transformers does not apply it in gemma3_text"), "{ignored}");
     assert_eq!(caps(json!({"model_type": "gemma3_text", "final_logit_softcapping": 20.0})), (None, Some(20.0)));
 }
