@@ -41,6 +41,11 @@ impl<'a> Contents<'a> {
         self.file.tensor_infos.contains_key(name)
     }
 
+    /// Of all tensors.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.file.tensor_infos.keys().map(String::as_str)
+    }
+
     /// The numbers of the tensor `name`, row by row, if it has the shape that is expected.
     pub fn tensor(&self, name: &str, shape: &[i64]) -> Result<Vec<f32>, String> {
         let tensor = self.file.get_tensor_info(name).ok_or(format!("`{name}` is missing"))?;
