@@ -81,9 +81,12 @@ impl Header<'_> {
             set("mlp_bias", json!(contents.has("blk.0.ffn_gate.bias")));
             self.no_window(&key("attention.sliding_window"))?;
         }
+        // transformers 4 looks for it here, transformers 5 in `rope_parameters`.
+        set("rope_theta", json!(theta));
         if family.two_ropes {
             // llama.cpp has the local base in its code, not in the file.
             let local = self.number(&key("rope.freq_base_swa")).unwrap_or(10_000.0);
+            set("rope_local_base_freq", json!(local));
             rope = json!({"full_attention": rope, "sliding_attention": {"rope_type": "default", "rope_theta": local}});
             let kind = |layer: i64| if (layer + 1) % 6 == 0 { "full_attention" } else { "sliding_attention" };
             set("layer_types", (0..layers.clamp(0, 10_000)).map(kind).collect());
