@@ -60,6 +60,14 @@ pub struct Sequence {
     pub completion: Vec<u32>,
 }
 
+impl Sequence {
+    /// Prompt and completion in one.
+    #[must_use]
+    pub fn whole(&self) -> Vec<u32> {
+        [self.prompt.as_slice(), &self.completion].concat()
+    }
+}
+
 /// One sequence of a policy-gradient batch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rollout {
@@ -84,6 +92,17 @@ pub struct Preference {
     pub rejected: Sequence,
     /// Summed log-probabilities of the two under the reference.
     pub reference: [f64; 2],
+}
+
+/// Two whole texts that a reward model compares.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Contrast {
+    /// Token ids of the better one.
+    pub chosen: Vec<u32>,
+    /// Token ids of the worse one.
+    pub rejected: Vec<u32>,
+    /// By how much the better one is to win.
+    pub margin: f64,
 }
 
 /// AdamW and its schedule, under TRL's (HF Trainer's) names.
@@ -260,6 +279,13 @@ pub trait Model {
     /// One optimiser step on DPO's loss, the mean over the pairs, so many pairs in a pass (0 takes all).
     fn dpo_step(&mut self, pairs: &[Preference], loss: &DpoLoss, at_once: usize) -> Result<StepReport, StageError>;
 
+    /// What a reward model gives each text, at its last token.
+    fn rewards(&mut self, texts: &[Vec<u32>]) -> Result<Vec<f64>, StageError>;
+
+    /// One optimiser step of a reward model on the Bradley-Terry loss, the mean over the contrasts, so many in a pass (0
+    /// takes all); `centre` weighs the squared sum of each two rewards.
+    fn reward_step(&mut self, contrasts: &[Contrast], centre: f64, at_once: usize) -> Result<StepReport, StageError>;
+
     /// Writes an HF model folder (config.json, model.safetensors, tokenizer.json, …).
     fn save(&self, folder: &Path) -> Result<(), StageError>;
 
@@ -277,6 +303,15 @@ pub trait Model {
 pub trait Backend {
     /// Loads a model for inference (training is prepared later).
     fn load(&self, folder: &Path, dtype: Dtype, manner: &Manner) -> Result<Box<dyn Model>, StageError>;
+
+    /// Loads a reward model; of a language model's folder, with a score head drawn from `seed`, where one is given.
+    fn load_reward_model(
+        &self,
+        folder: &Path,
+        dtype: Dtype,
+        manner: &Manner,
+        seed: Option<u64>,
+    ) -> Result<Box<dyn Model>, StageError>;
 }
 
 /// Number format of the frozen part and of inference; trained weights are kept in f32.

@@ -1,5 +1,6 @@
 //! Training, RLHF and generation loops over the `Model` trait, and the declarations of the stages that a worker runs.
 
+pub mod bench_reward;
 pub mod chain;
 pub mod dpo;
 pub mod generate;
@@ -11,6 +12,7 @@ pub mod order;
 pub mod packing;
 mod parameters;
 mod preferences;
+pub mod reward;
 pub mod rlhf;
 pub mod sft;
 pub mod source;
@@ -43,6 +45,8 @@ pub fn register(registry: Registry) -> Registry {
         .declare::<sft::Sft>()
         .declare::<dpo::Dpo>()
         .declare::<genrm::GenrmTrain>()
+        .declare::<reward::RmTrain>()
+        .declare::<bench_reward::BenchReward>()
         .declare::<rlhf::ActorRlhf>()
         .declare::<judge::BenchJudge>()
         .declare::<generate::EvalGenerate>()

@@ -4,6 +4,7 @@
 mod family;
 mod fields;
 mod layers;
+mod reward;
 mod rope;
 
 use std::path::Path;
@@ -43,6 +44,8 @@ pub struct Config {
     pub norm_offset: f64,
     /// The embedding is multiplied by this.
     pub embedding_scale: Option<f64>,
+    /// Whether there is a score head, one number a token, in place of the vocabulary's: a reward model.
+    pub scores: bool,
     /// Whether the head is the embedding.
     pub tie_word_embeddings: bool,
     /// Longest sequence the model was made for.
@@ -112,6 +115,7 @@ impl Config {
         let positions = integer_or(&rest, "max_position_embeddings", family.positions)?;
         let ropes = rope::ropes(&rest, family, positions)?;
         let biased = attention_bias(&rest, family)?;
+        let scores = reward::scores(&rest)?;
         let head_dim = family.head_dim.unwrap_or(hidden_size / heads.max(1));
         let config = Self {
             family,
@@ -125,7 +129,8 @@ impl Config {
             rms_norm_eps: number_or(&rest, "rms_norm_eps", 1e-6)?,
             norm_offset: if family.gemma { 1.0 } else { 0.0 },
             embedding_scale: family.gemma.then(|| (hidden_size as f64).sqrt()),
-            tie_word_embeddings: flag_or(&rest, "tie_word_embeddings", family.gemma)?,
+            scores,
+            tie_word_embeddings: !scores && flag_or(&rest, "tie_word_embeddings", family.gemma)?,
             max_position_embeddings: positions,
             qkv_bias: biased || family.bias == AttentionBias::Inputs,
             out_bias: biased,
@@ -150,6 +155,13 @@ impl Config {
         document.insert("torch_dtype".into(), json!("float32"));
         document.insert("dtype".into(), json!("float32"));
         Value::Object(document)
+    }
+
+    /// Of a reward model over the same blocks, which ends its texts with `end`.
+    pub fn with_scores(&self, end: Option<u32>) -> Result<Self, String> {
+        let mut document = self.rest.clone();
+        reward::describe(&mut document, self.family, end);
+        Self::from_json(Value::Object(document))
     }
 
     /// Writes `config.json` into a model folder.

@@ -10,6 +10,7 @@ use plumb_stages::jsonl;
 use plumb_stages::train::source::InitParams;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tch::Tensor;
 
 use crate::config::Config;
 use crate::sampling::uniform;
@@ -134,6 +135,13 @@ fn random_weights(params: &InitParams, config: &Config) -> BTreeMap<String, Writ
         (name, Written::from_values(&shape, &values))
     };
     (0u64..).zip(sources).map(draw).collect()
+}
+
+/// A score head for a reward model: (1, hidden), standard normal over the root of the width.
+pub fn score_head(seed: u64, hidden: i64) -> Tensor {
+    let spread = (hidden as f64).sqrt().recip();
+    let values: Vec<f32> = (0..hidden as u64).map(|index| (spread * normal(seed, 0, index)) as f32).collect();
+    Tensor::from_slice(&values).view([1, hidden])
 }
 
 // Box and Muller's cosine half.

@@ -10,7 +10,8 @@ use plumb_stages::chat;
 use plumb_stages::maths::grpo::GrpoLoss;
 use plumb_stages::maths::preference::DpoLoss;
 use plumb_stages::model::{
-    Backend, Completion, Cut, Dtype, Model, Preference, Request, Rollout, Sampling, Sequence, StepReport, Training,
+    Backend, Completion, Contrast, Cut, Dtype, Model, Preference, Request, Rollout, Sampling, Sequence, StepReport,
+    Training,
 };
 use serde_json::Value;
 use tch::{Kind, Tensor, no_grad_guard};
@@ -21,8 +22,8 @@ use crate::config::{Config, token_ids};
 use crate::learner::Learner;
 use crate::pass::predicting;
 use crate::transformer::Transformer;
-use crate::weights::{self, Files};
-use crate::{device, generate, head, preference};
+use crate::weights::{self, Files, Part};
+use crate::{device, generate, head, init, preference};
 
 /// Opens model folders on the device that the manner asks for.
 #[derive(Debug, Clone, Copy)]
@@ -54,22 +55,65 @@ pub struct LanguageModel {
 
 impl Backend for Torch {
     fn load(&self, folder: &Path, dtype: Dtype, manner: &Manner) -> Result<Box<dyn Model>, StageError> {
-        Ok(Box::new(LanguageModel::open(folder, dtype, manner)?))
+        let model = LanguageModel::open(folder, dtype, manner)?;
+        if model.transformer.config.scores {
+            let message = format!("`{}` is a reward model: it writes no text", folder.display());
+            return Err(StageError::new(message).hint("`bench.reward` and `rm.train` take reward models"));
+        }
+        Ok(Box::new(model))
+    }
+
+    fn load_reward_model(
+        &self,
+        folder: &Path,
+        dtype: Dtype,
+        manner: &Manner,
+        seed: Option<u64>,
+    ) -> Result<Box<dyn Model>, StageError> {
+        Ok(Box::new(LanguageModel::open_to_score(folder, dtype, manner, seed)?))
     }
 }
 
 impl LanguageModel {
     /// Opens an HF model folder for inference.
     pub fn open(folder: &Path, dtype: Dtype, manner: &Manner) -> Result<Self, StageError> {
-        let device = device::choose(manner)?;
+        Self::open_as(folder, Config::read(folder)?, None, dtype, manner)
+    }
+
+    /// Opens a reward model; of a language model's folder, with a score head drawn from `seed`, where one is given.
+    pub fn open_to_score(folder: &Path, dtype: Dtype, manner: &Manner, seed: Option<u64>) -> Result<Self, StageError> {
         let config = Config::read(folder)?;
+        if config.scores {
+            return Self::open_as(folder, config, None, dtype, manner);
+        }
+        let Some(seed) = seed else {
+            let message = format!("`{}` is no reward model: it has no score head", folder.display());
+            return Err(StageError::new(message).hint("give the model that `rm.train` writes"));
+        };
+        let end = end_tokens(folder, &config)?.first().copied();
+        let config = config.with_scores(end).map_err(StageError::new)?;
+        let head = init::score_head(seed, config.hidden_size);
+        Self::open_as(folder, config, Some(head), dtype, manner)
+    }
+
+    fn open_as(
+        folder: &Path,
+        config: Config,
+        score: Option<Tensor>,
+        dtype: Dtype,
+        manner: &Manner,
+    ) -> Result<Self, StageError> {
+        let device = device::choose(manner)?;
         let kind = match dtype {
             Dtype::Float32 => Kind::Float,
             Dtype::Bfloat16 => Kind::BFloat16,
         };
         let files = Files::open(folder)?;
         let weights = weights::parts(&config).into_iter().map(|part| {
-            let weight = files.part(&config, part)?;
+            let weight = match &score {
+                Some(score) if part == Part::Score => score.shallow_clone(),
+                _ => files.part(&config, part)?,
+            };
             let kind = if part.layer().is_some() { kind } else { Kind::Float };
             weight.f_to_device(device).and_then(|weight| weight.f_to_kind(kind)).map_err(|error| torch(&error))
         });
@@ -110,7 +154,15 @@ impl LanguageModel {
         let mut trained: std::collections::BTreeMap<usize, Tensor> =
             self.learner.iter().flat_map(Learner::masters).collect();
         let parts = weights::parts(config).into_iter().enumerate();
-        parts.map(|(place, part)| trained.remove(&place).map_or_else(|| files.part(config, part), Ok)).collect()
+        parts.map(|(place, part)| trained.remove(&place).map_or_else(|| self.read(&files, place, part), Ok)).collect()
+    }
+
+    // In full precision. A score head that was drawn is in no file, and is held in full.
+    fn read(&self, files: &Files, place: usize, part: Part) -> Result<Tensor, StageError> {
+        if part == Part::Score {
+            return Ok(self.transformer.weights[place].shallow_clone());
+        }
+        files.part(&self.transformer.config, part)
     }
 }
 
@@ -159,7 +211,7 @@ impl Model for LanguageModel {
         let parts = weights::parts(&self.transformer.config);
         let places = Learner::places(&self.transformer, training.trainable_layers);
         let master = |place: &usize| {
-            let weight = files.part(&self.transformer.config, parts[*place])?;
+            let weight = self.read(&files, *place, parts[*place])?;
             weight.f_to_device(self.transformer.device).map_err(|error| torch(&error))
         };
         let masters = places.iter().map(master).collect::<Result<Vec<_>, _>>()?;
@@ -201,6 +253,23 @@ impl Model for LanguageModel {
     fn dpo_step(&mut self, pairs: &[Preference], loss: &DpoLoss, at_once: usize) -> Result<StepReport, StageError> {
         let (learner, transformer) = self.learning()?;
         caught(|| preference::dpo_step(learner, transformer, pairs, loss, at_once))
+    }
+
+    fn rewards(&mut self, texts: &[Vec<u32>]) -> Result<Vec<f64>, StageError> {
+        caught(|| {
+            let sized = texts.iter().map(|text| Sequence { prompt: text.clone(), completion: Vec::new() });
+            let sized: Vec<Sequence> = sized.collect();
+            let parts = parts_of(&sized).into_iter().map(|part| {
+                let texts: Vec<Vec<u32>> = part.iter().map(Sequence::whole).collect();
+                preference::rewards(&self.transformer, &texts)
+            });
+            parts.flatten().collect()
+        })
+    }
+
+    fn reward_step(&mut self, contrasts: &[Contrast], centre: f64, at_once: usize) -> Result<StepReport, StageError> {
+        let (learner, transformer) = self.learning()?;
+        caught(|| preference::reward_step(learner, transformer, contrasts, centre, at_once))
     }
 
     fn save(&self, folder: &Path) -> Result<(), StageError> {

@@ -6,7 +6,7 @@
 
 use tch::{Kind, Tensor, no_grad_guard};
 
-use crate::head::{self, Head, Objective};
+use crate::head::{self, Head, Objective, Sums};
 use crate::pass::Pass;
 use crate::transformer::Transformer;
 use crate::weights::{self, Part};
@@ -18,6 +18,16 @@ pub enum Keep {
     Activations,
     /// Every block's input.
     Inputs,
+}
+
+/// What lies above the graph of a pass.
+pub struct Topmost<'a> {
+    /// (tokens, hidden), after the last norm.
+    pub hidden: &'a Tensor,
+    /// The head's weight.
+    pub head: &'a Tensor,
+    /// Where its gradient is summed, if it learns.
+    pub learns: Option<&'a mut Tensor>,
 }
 
 /// What the micro-batches of a step add up to.
@@ -54,18 +64,26 @@ impl Step {
 
     /// Adds a micro-batch's loss and gradients.
     pub fn add(&mut self, pass: Pass, targets: &Tensor, objective: &dyn Objective) {
+        let cap = self.model.config.logits_cap;
+        self.add_worth(pass, &|Topmost { hidden, head, learns }| {
+            head::pass(hidden, targets, Head { weight: head, cap }, learns, objective)
+        });
+    }
+
+    /// The same where something else than log-probabilities is made of the top: the head is applied by `worth`, and so is
+    /// what it learns.
+    pub fn add_worth(&mut self, pass: Pass, worth: &dyn Fn(Topmost) -> Sums) {
         match self.keep {
             Keep::Activations => {
-                let top = self.top(&pass.run(&self.model), targets, objective);
+                let top = self.top(&pass.run(&self.model), worth);
                 // A head of its own lies above the graph.
-                let tied = self.model.config.tie_word_embeddings;
-                self.back(&top, &[], |part| tied || !matches!(part, Part::Head));
+                self.back(&top, &[], |part| !matches!(part, Part::Head | Part::Score));
             }
-            Keep::Inputs => self.add_block_by_block(pass, targets, objective),
+            Keep::Inputs => self.add_block_by_block(pass, worth),
         }
     }
 
-    fn add_block_by_block(&mut self, mut pass: Pass, targets: &Tensor, objective: &dyn Objective) {
+    fn add_block_by_block(&mut self, mut pass: Pass, worth: &dyn Fn(Topmost) -> Sums) {
         let embedded = std::mem::take(&mut pass.streams);
         let mut inputs = vec![apart(&embedded)];
         let blocks = pass.first..self.model.config.num_hidden_layers;
@@ -75,7 +93,7 @@ impl Step {
             inputs.push(apart(&streams));
         }
         let last = inputs.pop().unwrap_or_default();
-        let top = self.top(&pass.predicting(&last), targets, objective);
+        let top = self.top(&pass.predicting(&last), worth);
         let mut gradients = self.back(&top, &last, |part| matches!(part, Part::FinalNorm));
         drop(last);
         for (layer, streams) in blocks.zip(inputs).rev() {
@@ -88,15 +106,14 @@ impl Step {
     }
 
     // The head by hand: returns what pulls the loss's gradient at the head's input through the graph below.
-    fn top(&mut self, stream: &Tensor, targets: &Tensor, objective: &dyn Objective) -> Tensor {
+    fn top(&mut self, stream: &Tensor, worth: &dyn Fn(Topmost) -> Sums) -> Tensor {
         let hidden = self.model.last_norm(stream);
         let head = self.model.weights[self.model.head()].detach();
         if let Some(leaf) = self.head {
             self.gradients[leaf].get_or_insert_with(|| head.zeros_like());
         }
-        let of_head = self.head.and_then(|leaf| self.gradients[leaf].as_mut());
-        let head = Head { weight: &head, cap: self.model.config.logits_cap };
-        let passed = head::pass(&hidden, targets, head, of_head, objective);
+        let learns = self.head.and_then(|leaf| self.gradients[leaf].as_mut());
+        let passed = worth(Topmost { hidden: &hidden, head: &head, learns });
         add(&mut self.sums, passed.sums);
         (hidden * passed.gradient).sum(Kind::Float)
     }

@@ -84,6 +84,11 @@ impl Files {
         names.into_iter().chain(index)
     }
 
+    /// Whether a tensor of that name is there.
+    pub fn has(&self, name: &str) -> bool {
+        self.place.contains_key(name)
+    }
+
     fn find(&self, name: &str, shape: &[i64]) -> Result<(Kind, &[u8]), StageError> {
         let missing = || StageError::new(format!("the model folder has no tensor `{name}`"));
         let (path, map) = self.place.get(name).map(|number| &self.maps[*number]).ok_or_else(missing)?;

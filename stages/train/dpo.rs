@@ -106,10 +106,10 @@ pub fn run(backend: &dyn Backend, params: &Params, io: &Io) -> Result<(), StageE
         let rows = order.take(usize::try_from(step - 1).unwrap_or_default() * size, size);
         let batch: Vec<Preference> = rows.iter().map(|row| references.preference(&pairs, *row)).collect();
         let report = model.dpo_step(&batch, &loss(params), at_once(params))?;
-        check_finite(step, &report, rows.iter().map(|row| pairs[*row].id.as_str()))?;
+        check_finite(step, &report, rows.iter().map(|row| pairs[*row].pair.id.as_str()))?;
         tokens += rows.iter().map(|row| pairs[*row].tokens() as f64).sum::<f64>();
         let mut met = Met::default();
-        rows.iter().for_each(|row| met.id(&pairs[*row].id));
+        rows.iter().for_each(|row| met.id(&pairs[*row].pair.id));
         let mut metrics = of_report(&report);
         metrics.insert("num_tokens".into(), tokens);
         metrics.insert("epoch".into(), step as f64 * size as f64 / pairs.len() as f64);

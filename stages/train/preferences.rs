@@ -11,12 +11,22 @@ use crate::jsonl;
 use crate::judging::template::{Template, answer_prompt};
 use crate::model::{Model, Sequence};
 use crate::rows::{Demonstration, Pair, Side};
+use serde::Deserialize;
 
 /// One pair, tokenised.
 pub(super) struct Encoded {
-    pub id: String,
+    pub pair: Pair,
     pub chosen: Sequence,
     pub rejected: Sequence,
+    /// By how much the better answer is to win; 0 where the row does not say.
+    pub margin: f64,
+}
+
+// The column that a pair may have beside its own.
+#[derive(Deserialize)]
+struct Margin {
+    #[serde(default)]
+    margin: Option<f64>,
 }
 
 impl Encoded {
@@ -35,8 +45,9 @@ pub(super) fn read(
     io: &Io,
 ) -> Result<Vec<Encoded>, StageError> {
     let (mut encoded, mut dropped) = (Vec::new(), 0);
-    for pair in jsonl::read_some::<Pair>(path)? {
-        match encode(model, &pair, template, max_length)? {
+    let margins = jsonl::read::<Margin>(path)?;
+    for (pair, Margin { margin }) in jsonl::read_some::<Pair>(path)?.into_iter().zip(margins) {
+        match encode(model, pair, margin.unwrap_or_default(), (template, max_length))? {
             Some(pair) => encoded.push(pair),
             None => dropped += 1,
         }
@@ -52,11 +63,11 @@ pub(super) fn read(
 
 fn encode(
     model: &dyn Model,
-    pair: &Pair,
-    template: Template,
-    max_length: usize,
+    pair: Pair,
+    margin: f64,
+    (template, max_length): (Template, usize),
 ) -> Result<Option<Encoded>, StageError> {
-    let prompt = answer_prompt(template, pair, model.chat_template())?;
+    let prompt = answer_prompt(template, &pair, model.chat_template())?;
     let answer = |side: Side| {
         let text = if side == Side::A { &pair.response_a } else { &pair.response_b };
         let row = Demonstration { id: pair.id.clone(), prompt: prompt.clone(), completion: text.clone() };
@@ -68,5 +79,5 @@ fn encode(
         Ok(sequence)
     };
     let both = answer(pair.gt_label)?.zip(answer(pair.gt_label.other())?);
-    Ok(both.map(|(chosen, rejected)| Encoded { id: pair.id.clone(), chosen, rejected }))
+    Ok(both.map(|(chosen, rejected)| Encoded { pair, chosen, rejected, margin }))
 }

@@ -106,6 +106,19 @@ fn fixtures() -> Vec<Fixture> {
             &[("model", "warm.model"), ("pairs", "gold.pairs")],
         ),
         (
+            "reward",
+            "rm.train",
+            with(json!({"template": "miniature", "max_steps": 3, "per_device_train_batch_size": 4, "seed": 1,
+                        "center_rewards_coefficient": 0.01, "micro_batch": 4, "learning_rate": 1e-3})),
+            &[("model", "warm.model"), ("pairs", "gold.pairs")],
+        ),
+        (
+            "rewarded",
+            "bench.reward",
+            json!({"template": "miniature"}),
+            &[("model", "reward.model"), ("pairs", "gold.pairs")],
+        ),
+        (
             "actor",
             "actor.rlhf",
             group(json!({"both_orders": true, "judge_max_completion_length": 8, "num_iterations": 2})),
@@ -173,6 +186,10 @@ fn found(version: u32, outputs: &BTreeMap<String, PathBuf>) -> Found {
         let metrics = row["metrics"].as_object().unwrap();
         let named = metrics.iter().map(|(name, value)| (format!("{} {name}", row["step"]), value.as_f64().unwrap()));
         found.numbers.extend(named);
+    }
+    for row in rows(outputs.get("scores")) {
+        let told = ["chosen", "rejected"].map(|side| (format!("{} {side}", row["id"]), row[side].as_f64().unwrap()));
+        found.numbers.extend(told);
     }
     for (output, column) in [("judgments", "model_judgment"), ("responses", "text")] {
         found.texts.extend(rows(outputs.get(output)).iter().map(|row| row[column].as_str().unwrap().to_string()));

@@ -3,8 +3,12 @@ the small llama of make_llama.py, and what the trainers make of it in a few step
 
 usage: python make_preferences.py   (torch 2.11.0, transformers 5.23.0, trl 1.16.0; writes preferences.json beside this
 file; make_training.py, which lies there too, tells how gradients are told)
+
+With an argument FOLDER (a reward model that plumb wrote) it prints the rewards of all chosen and all rejected answers, in one
+padded batch, instead.
 """
 import json
+import sys
 
 import torch
 from datasets import Dataset
@@ -100,7 +104,18 @@ CASES = [
 ]
 
 
+def rewards(folder):
+    made = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
+    rows = [tokenizer(row["prompt"] + row[side] + " t2")["input_ids"] for side in ("chosen", "rejected") for row in PAIRS]
+    width, pad = max(map(len, rows)), made.config.pad_token_id
+    padded = torch.tensor([row + [pad] * (width - len(row)) for row in rows])
+    return made(padded, attention_mask=(padded != pad).long()).logits.reshape(-1).tolist()
+
+
 def main():
+    if len(sys.argv) == 2:
+        print(json.dumps(rewards(sys.argv[1])))
+        return
     reference = {
         "pairs": PAIRS, "reference": REFERENCE,
         "dpo": [dpo(**case) for case in CASES],

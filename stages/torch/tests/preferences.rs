@@ -1,14 +1,14 @@
 //! Losses, gradients and whole steps on preference pairs against TRL's own, recorded by make_preferences.py. Relative
 //! error at most 1e-5 in f32.
 
-#![allow(clippy::unwrap_used, reason = "a panic in a test is the report")]
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a panic in a test is the report, and a skip is told")]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use plumb_engine::io::Manner;
 use plumb_stages::maths::preference::DpoLoss;
-use plumb_stages::model::{Dtype, Model, Optimizer, Preference, Schedule, Sequence};
+use plumb_stages::model::{Backend as _, Contrast, Dtype, Model, Optimizer, Preference, Schedule, Sequence};
 use plumb_stages::rows::Demonstration;
 use plumb_stages::train::tokens;
 use plumb_torch::batch::targets;
@@ -30,6 +30,7 @@ struct Reference {
     reference: Vec<[f64; 2]>,
     dpo: Vec<Case>,
     dpo_steps: Run,
+    reward: Vec<Rewarded>,
 }
 
 /// Norm and projection on a wave, by parameter.
@@ -47,6 +48,18 @@ struct Case {
 #[derive(Deserialize)]
 struct Run {
     options: BTreeMap<String, Value>,
+    steps: Vec<BTreeMap<String, f64>>,
+    weights: Told,
+}
+
+#[derive(Deserialize)]
+struct Rewarded {
+    name: String,
+    options: BTreeMap<String, Value>,
+    margins: Option<Vec<f64>>,
+    score: Vec<f32>,
+    loss: f64,
+    gradients: Told,
     steps: Vec<BTreeMap<String, f64>>,
     weights: Told,
 }
@@ -213,4 +226,117 @@ fn five_steps_of_dpo_end_where_trls_trainer_ends() {
     model.save(saved.path()).unwrap();
     let found = told(Tensor::read_safetensors(saved.path().join("model.safetensors")).unwrap().into_iter());
     near_all("the weights", &found, &run.weights);
+}
+
+// The small llama's folder with a score head, as transformers writes one.
+fn scorer(score: &[f32]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let mut tensors: Vec<(String, Tensor)> = Tensor::read_safetensors(llama().join("model.safetensors")).unwrap();
+    tensors.retain(|(name, _)| name != "lm_head.weight");
+    tensors.push(("score.weight".into(), Tensor::from_slice(score).view([1, -1])));
+    Tensor::write_safetensors(&tensors, folder.path().join("model.safetensors")).unwrap();
+    std::fs::copy(llama().join("tokenizer.json"), folder.path().join("tokenizer.json")).unwrap();
+    let config = std::fs::read(llama().join("config.json")).unwrap();
+    let mut config: Value = serde_json::from_slice(&config).unwrap();
+    config["architectures"] = serde_json::json!(["LlamaForSequenceClassification"]);
+    config["id2label"] = serde_json::json!({"0": "LABEL_0"});
+    std::fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
+    folder
+}
+
+fn open_to_score(folder: &Path, seed: Option<u64>) -> Result<LanguageModel, plumb_engine::stage::StageError> {
+    LanguageModel::open_to_score(folder, Dtype::Float32, &Manner { device: "cpu".into(), threads: 1 }, seed)
+}
+
+fn contrasts(model: &LanguageModel, reference: &Reference, margins: Option<&Vec<f64>>) -> Vec<Contrast> {
+    let contrast = |(number, pair): (usize, &BTreeMap<String, String>)| Contrast {
+        chosen: sequence(model, pair, "chosen").whole(),
+        rejected: sequence(model, pair, "rejected").whole(),
+        margin: margins.map_or(0.0, |margins| margins[number]),
+    };
+    reference.pairs.iter().enumerate().map(contrast).collect()
+}
+
+#[test]
+fn five_steps_of_a_reward_model_end_where_trls_trainer_ends() {
+    let reference = reference();
+    for run in &reference.reward {
+        let folder = scorer(&run.score);
+        for (at_once, gradient_checkpointing) in [(0, false), (1, false), (3, true)] {
+            let mut model = open_to_score(folder.path(), None).unwrap();
+            let contrasts = contrasts(&model, &reference, run.margins.as_ref());
+            let training = plumb_stages::model::Training { gradient_checkpointing, ..optimizer(&run.options).into() };
+            model.prepare_training(&training).unwrap();
+            let centre = run.options.get("center_rewards_coefficient").and_then(Value::as_f64).unwrap_or_default();
+            for (number, expected) in run.steps.iter().enumerate() {
+                let report = model.reward_step(&contrasts, centre, at_once).unwrap();
+                let what = |name: &str| format!("{}, {at_once} at once, step {}: {name}", run.name, number + 1);
+                near(&what("loss"), report.loss, expected["loss"]);
+                near(&what("grad_norm"), report.grad_norm, expected["grad_norm"]);
+                for (name, found) in &report.more {
+                    near(&what(name), *found, expected[name]);
+                }
+                if number == 0 {
+                    let norm = run.gradients.values().map(|[norm, _]| norm * norm).sum::<f64>().sqrt();
+                    near(&what("gradient norm"), report.grad_norm, norm);
+                    near(&what("loss"), report.loss, run.loss);
+                }
+            }
+            let saved = tempfile::tempdir().unwrap();
+            model.save(saved.path()).unwrap();
+            let found = told(Tensor::read_safetensors(saved.path().join("model.safetensors")).unwrap().into_iter());
+            near_all(&run.name, &found, &run.weights);
+        }
+    }
+}
+
+#[test]
+fn a_reward_model_opens_as_one_and_gives_the_same_rewards() {
+    let reference = reference();
+    let mut drawn = open_to_score(&llama(), Some(3)).unwrap();
+    let texts: Vec<Vec<u32>> = contrasts(&drawn, &reference, None).into_iter().map(|one| one.chosen).collect();
+    let rewards = drawn.rewards(&texts).unwrap();
+    assert!(rewards.iter().all(|reward| reward.abs() > 1e-3), "a drawn head is not nothing: {rewards:?}");
+    assert_ne!(open_to_score(&llama(), Some(4)).unwrap().rewards(&texts).unwrap(), rewards);
+    let saved = tempfile::tempdir().unwrap();
+    drawn.save(saved.path()).unwrap();
+    assert_eq!(open_to_score(saved.path(), None).unwrap().rewards(&texts).unwrap(), rewards);
+    // Alone as in a batch.
+    let alone = open_to_score(saved.path(), None).unwrap().rewards(&texts[3..]).unwrap();
+    assert!((alone[0] - rewards[3]).abs() < 1e-5);
+    let error = open_to_score(&llama(), None).map(|_| ()).unwrap_err();
+    assert!(error.message.ends_with("is no reward model: it has no score head"), "{error}");
+    let manner = Manner { device: "cpu".into(), threads: 1 };
+    let error = plumb_torch::language_model::Torch.load(saved.path(), Dtype::Float32, &manner).map(|_| ()).unwrap_err();
+    assert!(error.message.ends_with("is a reward model: it writes no text"), "{error}");
+}
+
+#[test]
+fn transformers_opens_a_reward_model_and_gives_the_same_rewards() {
+    let Some(python) = std::env::var_os("PLUMB_PARITY_PYTHON") else {
+        eprintln!("skipped: PLUMB_PARITY_PYTHON names no python with torch, transformers and trl");
+        return;
+    };
+    let reference = reference();
+    let mut model = open_to_score(&llama(), Some(3)).unwrap();
+    let contrasts = contrasts(&model, &reference, None);
+    model.prepare_training(&optimizer(&reference.reward[0].options).into()).unwrap();
+    (0..3).for_each(|_| drop(model.reward_step(&contrasts, 0.0, 0).unwrap()));
+    let saved = tempfile::tempdir().unwrap();
+    model.save(saved.path()).unwrap();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/make_preferences.py");
+    // The worker's own libtorch must not be found by Python's.
+    let output = std::process::Command::new(python)
+        .arg(script)
+        .arg(saved.path())
+        .env_remove("LD_LIBRARY_PATH")
+        .output()
+        .unwrap();
+    let expected: Vec<f64> = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));
+    let texts: Vec<Vec<u32>> =
+        contrasts.iter().map(|one| &one.chosen).chain(contrasts.iter().map(|one| &one.rejected)).cloned().collect();
+    let found = model.rewards(&texts).unwrap();
+    assert_eq!(found.len(), expected.len());
+    found.iter().zip(expected).for_each(|(found, expected)| near("a reward", *found, expected));
 }

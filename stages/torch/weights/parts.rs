@@ -43,6 +43,8 @@ pub enum Part {
     FinalNorm,
     /// (vocabulary, hidden)
     Head,
+    /// (1, hidden): the head of a reward model
+    Score,
 }
 
 /// The parts of a model, in order.
@@ -51,7 +53,7 @@ pub fn parts(config: &Config) -> Vec<Part> {
     parts.extend((0..config.num_hidden_layers).flat_map(|layer| of_block(config, layer)));
     parts.push(Part::FinalNorm);
     if !config.tie_word_embeddings {
-        parts.push(Part::Head);
+        parts.push(if config.scores { Part::Score } else { Part::Head });
     }
     parts
 }
@@ -188,7 +190,7 @@ impl Part {
             | Self::Down(layer)
             | Self::DownBias(layer)
             | Self::AfterFeed(layer) => Some(layer),
-            Self::Embedding | Self::FinalNorm | Self::Head => None,
+            Self::Embedding | Self::FinalNorm | Self::Head | Self::Score => None,
         }
     }
 
@@ -222,6 +224,7 @@ impl Part {
             Self::AfterFeed(layer) => vec![weight(layer, "post_feedforward_layernorm", &[hidden])],
             Self::FinalNorm => vec![("model.norm.weight".into(), vec![hidden])],
             Self::Head => vec![("lm_head.weight".into(), vec![config.vocab_size, hidden])],
+            Self::Score => vec![("score.weight".into(), vec![1, hidden])],
         }
     }
 

@@ -5,7 +5,7 @@ use super::table::Bench;
 use crate::jsonl;
 use crate::judging::template::Template;
 use crate::rows::{Pair, Side};
-use crate::train::dpo;
+use crate::train::{bench_reward, dpo, reward};
 use plumb_engine::stage::Declare as _;
 
 fn params() -> dpo::Params {
@@ -84,4 +84,50 @@ fn what_no_preference_loss_can_use_is_told_at_the_field() {
     let fields: Vec<String> = dpo::Dpo::check(&wrong).into_iter().map(|problem| problem.field).collect();
     assert_eq!(fields, ["per_device_train_batch_size", "beta", "label_smoothing"]);
     assert_eq!(dpo::Dpo::check(&dpo::Params::default()), []);
+}
+
+#[test]
+fn a_reward_model_puts_the_chosen_answer_above_the_other_by_its_margin() {
+    let params = reward::Params {
+        template: Template::Miniature,
+        max_steps: 400,
+        per_device_train_batch_size: 2,
+        learning_rate: 0.1,
+        ..reward::Params::default()
+    };
+    let gaps = [0.0, 3.0].map(|margin| {
+        let bench = bench(&[Side::B, Side::B]);
+        let rows: Vec<Pair> = jsonl::read(&bench.path("pairs")).expect("pairs");
+        let with_margin = |row: &Pair| {
+            let mut row = serde_json::to_value(row).expect("a row");
+            row["margin"] = serde_json::json!(margin);
+            row
+        };
+        jsonl::write(&bench.path("pairs"), rows.iter().map(with_margin)).expect("writes");
+        reward::run(&bench.backend, &params, &bench.io(&["model", "pairs"])).expect("runs");
+        let (logits, last) = (bench.logits(), &bench.steps()[399].metrics);
+        assert!(last["loss"] < 0.1 && !last.contains_key("entropy"), "{last:?}");
+        logits[4] - logits[3]
+    });
+    assert!(gaps[0] > 2.0 && gaps[1] > gaps[0] + 2.0, "{gaps:?}");
+}
+
+#[test]
+fn a_benchmark_of_rewards_counts_the_pairs_whose_better_answer_is_above() {
+    let bench = bench(&[Side::B, Side::A, Side::B]);
+    bench.model("model", &[0.0, 0.0, 0.0, 1.0, 3.0, 0.0]);
+    let params = bench_reward::Params { template: Template::Miniature, ..bench_reward::Params::default() };
+    bench_reward::run(&bench.backend, &params, &bench.io(&["model", "pairs"])).expect("runs");
+    let metrics: serde_json::Value = jsonl::read_json(&bench.path("out-metrics")).expect("metrics");
+    assert!((metrics["l_acc"].as_f64().expect("a number") - 2.0 / 3.0).abs() < 1e-9, "{metrics}");
+    let items: Vec<crate::stats::items::ItemRow> = jsonl::read(&bench.path("out-items")).expect("items");
+    let told: Vec<_> = items.iter().map(|item| (item.id.as_str(), item.values["label_correct"])).collect();
+    assert_eq!(told, [("row-0", Some(1.0)), ("row-1", Some(0.0)), ("row-2", Some(1.0))]);
+    let scores: Vec<bench_reward::Scored> = jsonl::read(&bench.path("out-scores")).expect("scores");
+    assert_eq!((scores[1].chosen, scores[1].rejected), (1.0, 3.0));
+    // A tie is no decision for the better one.
+    bench.model("model", &[0.0; 6]);
+    bench_reward::run(&bench.backend, &params, &bench.io(&["model", "pairs"])).expect("runs");
+    let metrics: serde_json::Value = jsonl::read_json(&bench.path("out-metrics")).expect("metrics");
+    assert_eq!(metrics["l_acc"], 0.0);
 }

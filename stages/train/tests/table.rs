@@ -12,9 +12,10 @@ use tokenizers::Tokenizer;
 
 use crate::jsonl;
 use crate::maths::grpo::GrpoLoss;
-use crate::maths::preference::{DpoLoss, LogRatio};
+use crate::maths::preference::{DpoLoss, LogRatio, centred_bradley_terry};
 use crate::model::{
-    Backend, Completion, Cut, Dtype, Model, Preference, Request, Rollout, Sampling, Sequence, StepReport, Training,
+    Backend, Completion, Contrast, Cut, Dtype, Model, Preference, Request, Rollout, Sampling, Sequence, StepReport,
+    Training,
 };
 use crate::train::chain::Link;
 use crate::train::log::StepRow;
@@ -55,6 +56,17 @@ impl Backend for Table {
         let tokenizer = tokenizer.to_string().parse().expect("a tokenizer");
         let logits = jsonl::read_json(&folder.join("logits.json"))?;
         Ok(Box::new(Words { tokenizer, logits, rate: 0.0, faults: Rc::clone(&self.faults) }))
+    }
+
+    // The distribution's logits serve as rewards.
+    fn load_reward_model(
+        &self,
+        folder: &Path,
+        dtype: Dtype,
+        manner: &Manner,
+        _seed: Option<u64>,
+    ) -> Result<Box<dyn Model>, StageError> {
+        self.load(folder, dtype, manner)
     }
 }
 
@@ -162,6 +174,21 @@ impl Model for Words {
         let loss = judged.iter().map(|(loss, _)| loss).sum::<f64>() / pairs.len() as f64;
         Ok(StepReport { loss, ..StepReport::default() })
     }
+    fn rewards(&mut self, texts: &[Vec<u32>]) -> Result<Vec<f64>, StageError> {
+        Ok(texts.iter().map(|text| self.logits[word_before_the_end(text)]).collect())
+    }
+    fn reward_step(&mut self, contrasts: &[Contrast], centre: f64, _: usize) -> Result<StepReport, StageError> {
+        let mut loss = 0.0;
+        for one in contrasts {
+            let words = [&one.chosen, &one.rejected].map(|text| word_before_the_end(text));
+            let [chosen, rejected] = words.map(|word| self.logits[word]);
+            let (own, slopes) = centred_bradley_terry(chosen, rejected, one.margin, centre);
+            loss += own / contrasts.len() as f64;
+            words.into_iter().zip(slopes).for_each(|(word, slope)| self.logits[word] -= self.rate * slope);
+        }
+        self.update()?;
+        Ok(StepReport { loss, ..StepReport::default() })
+    }
     fn save(&self, folder: &Path) -> Result<(), StageError> {
         std::fs::create_dir_all(folder).expect("a folder");
         jsonl::write_json(&folder.join("logits.json"), &self.logits)
@@ -176,6 +203,10 @@ impl Model for Words {
     fn weights_digest(&self) -> String {
         format!("{:?}", self.logits)
     }
+}
+
+fn word_before_the_end(text: &[u32]) -> usize {
+    text[text.len() - 2] as usize
 }
 
 /// A step's folder, its inputs written as files.
@@ -206,7 +237,7 @@ impl Bench {
     pub fn io(&self, inputs: &[&str]) -> Io {
         let inputs = inputs.iter().map(|name| ((*name).to_string(), InputPlace::One(self.path(name)))).collect();
         let trained = ["model", "metrics", "steps", "chain", "completions", "trainer_state", "tensorboard"];
-        let names = trained.into_iter().chain(["judgments", "responses"]);
+        let names = trained.into_iter().chain(["judgments", "responses", "items", "scores"]);
         let outputs = names.map(|name| (name.to_string(), self.path(&format!("out-{name}")))).collect();
         Io::new(inputs, outputs, self.path("state"), Manner::default(), None).expect("an io")
     }
