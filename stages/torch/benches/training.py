@@ -14,8 +14,8 @@ import torch
 what, dtype, folder, threads = sys.argv[1:5]
 torch.set_num_threads(int(threads))
 STEPS = 3
-ROWS = tuple(int(number) for number in os.environ.get("ROWS", "4x256").split("x"))
-GROUPS = tuple(int(number) for number in os.environ.get("GROUPS", "8x8x128").split("x"))
+ROWS = tuple(int(number) for number in os.environ.get("SFT", "4x256").split("x"))
+GROUPS = tuple(int(number) for number in os.environ.get("GRPO", "8x8x128").split("x"))
 WORDS = ["the", "cat", "dog", "sun", "sea", "day", "man", "car"]
 PROMPT = 64
 

@@ -3,8 +3,10 @@
 //! takes to its first step; and on a GPU the share of its peak that training reaches. Every measurement is a fresh process,
 //! ours and Python's in turn.
 //!
+//! `… --bench training -- child parts float32 MODEL_FOLDER 1` says where the time of an SFT step goes.
+//!
 //! `cargo bench -p plumb-torch --bench training -- MODEL_FOLDER PYTHON [sft|grpo|start …] [THREADS=1] [ROUNDS=5]`
-//! (`ROWS=4x256`, `GROUPS=8x8x128` in the environment make other batches), and
+//! (`SFT=4x256`, `GRPO=8x8x128` in the environment make other batches), and
 //! `… --bench training -- mfu LAYERSxHIDDENxFEEDxHEADSxKEYSxVOCABULARY ROWSxTOKENS PEAK_TFLOPS`.
 
 #![allow(
@@ -22,9 +24,15 @@ use plumb_engine::io::Manner;
 use plumb_stages::maths::grpo::{GrpoLoss, ScaleRewards, advantages};
 use plumb_stages::model::{Cut, Dtype, Model, Optimizer, Request, Rollout, Sampling, Schedule, Sequence, Training};
 use plumb_stages::train::tokens;
+use plumb_torch::adamw::AdamW;
+use plumb_torch::batch::targets;
 use plumb_torch::config::Config;
+use plumb_torch::head::{self, Head};
 use plumb_torch::language_model::LanguageModel;
 use plumb_torch::learner::Learner;
+use plumb_torch::losses::cross_entropy::CrossEntropy;
+use plumb_torch::pass::Pass;
+use plumb_torch::step::{Keep, Step};
 use plumb_torch::transformer::Transformer;
 use plumb_torch::weights;
 use serde::{Deserialize, Serialize};
@@ -134,6 +142,7 @@ fn child(what: &str, dtype: &str, folder: &Path, threads: usize) {
     let measured = match what {
         "start" => Measured { wall: started.elapsed().as_secs_f64(), cpu: cpu_seconds(), peak: peak() },
         "sft" => sft(&mut model),
+        "parts" => return parts(&model),
         _ => grpo(&mut model),
     };
     println!("{}", serde_json::to_string(&measured).unwrap());
@@ -188,13 +197,47 @@ fn timed(mut step: impl FnMut()) -> Measured {
 }
 
 fn sft(model: &mut LanguageModel) -> Measured {
-    let shape = batch("ROWS", "4x256");
+    let shape = batch("SFT", "4x256");
     let sequences = rows(shape[0], shape[1], u32::MAX);
     timed(|| drop(model.sft_step(&sequences, Cut::Rows(0)).unwrap()))
 }
 
+// Where the time of an SFT step goes: CPU-seconds of its parts, each by itself.
+fn parts(model: &LanguageModel) {
+    let shape = batch("SFT", "4x256");
+    let sequences = rows(shape[0], shape[1], u32::MAX);
+    let transformer = model.transformer();
+    let places = Learner::places(transformer, None);
+    let masters: Vec<Tensor> = places.iter().map(|place| transformer.weights[*place].to_kind(Kind::Float)).collect();
+    let mut adamw = AdamW::new(&masters, masters.len(), &training().optimizer, None);
+    let shapes: Vec<Vec<i64>> = masters.iter().map(Tensor::size).collect();
+    let targets = targets(&sequences, transformer.device);
+    let count = targets.numel() as f64;
+    let loss = CrossEntropy { tokens: count };
+    let weight = transformer.weights[transformer.head()].to_kind(Kind::Float);
+    let hidden = Tensor::randn([count as i64, transformer.config.hidden_size], (Kind::Float, transformer.device));
+    let step = || Step::new(transformer, &places, adamw.leaves(&shapes), Keep::Activations);
+    let forward = timed(|| drop(Pass::new(&step().model, &sequences, 0, None).run(&step().model)));
+    let head = timed(|| {
+        let mut learns = weight.zeros_like();
+        drop(head::pass(&hidden, &targets, Head { weight: &weight, cap: None }, Some(&mut learns), &loss));
+    });
+    let whole = timed(|| {
+        let mut step = step();
+        let pass = Pass::new(&step.model, &sequences, 0, None);
+        step.add(pass, &targets, &loss);
+    });
+    let gradients: Vec<Tensor> = masters.iter().map(|master| master.ones_like() * 1e-3).collect();
+    let update = timed(|| _ = adamw.step(&gradients, 0.5));
+    let backward = whole.cpu - forward.cpu - head.cpu;
+    println!(
+        "cpu s: blocks forward {:.2}, head forward and backward {:.2}, blocks backward {backward:.2}, AdamW {:.2}",
+        forward.cpu, head.cpu, update.cpu
+    );
+}
+
 fn grpo(model: &mut LanguageModel) -> Measured {
-    let shape = batch("GROUPS", "8x8x128");
+    let shape = batch("GRPO", "8x8x128");
     let (prompts, group, length) = (shape[0], shape[1], shape[2]);
     let text = |number: usize| format!(" {}", WORDS[number % WORDS.len()]).repeat(PROMPT);
     let encoded: Vec<Vec<u32>> = (0..prompts).map(|number| tokens::encode(model, &text(number)).unwrap()).collect();
