@@ -1,12 +1,20 @@
-//! Hugging Face chat templates (Jinja text from a tokenizer's configuration) turned into the text a model is given.
-//! Never reads a clock: `strftime_now` is not defined, so templates fall back to the date they carry.
+//! Hugging Face chat templates (Jinja text from a tokenizer's configuration) turned into the text a model is given, as
+//! transformers' `apply_chat_template` does: the same settings, functions and filters.
+//!
+//! Never reads a clock, for a text that changed overnight would be a stale hit: `strftime_now` tells [`DATE`], whatever
+//! the day. It is the date that Llama's templates fall back to where there is no clock. Templates are programs of
+//! strangers: one that does not end is stopped, one that raises an exception is an error in its own words.
+
+mod date;
+mod json;
+mod python;
 
 use std::fs;
 use std::path::Path;
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Value, ValueKind, from_args};
-use minijinja::{Environment, Error, ErrorKind, State, context};
+use minijinja::value::Value;
+use minijinja::{Environment, Error, ErrorKind, context};
 use plumb_engine::stage::StageError;
 
 use crate::rows::Message;
@@ -56,9 +64,14 @@ fn token(value: &serde_json::Value) -> String {
     value.as_str().or_else(|| value["content"].as_str()).unwrap_or_default().to_string()
 }
 
+/// What templates take for today: 26 July 2024, midnight.
+pub const DATE: date::Date = date::Date { year: 2024, month: 7, day: 26 };
+
+// Instructions, and 64 bytes of text each: a long dialogue takes some ten thousand.
+const FUEL: u64 = 10_000_000;
+
 /// The text of a dialogue, ending where the assistant's next turn begins.
 pub fn render(template: &str, messages: &[Message]) -> Result<String, StageError> {
-    let told = |error: Error| StageError::new(format!("the model's chat template: {error}"));
     let turns: Vec<Value> = messages
         .iter()
         .map(|message| context! { role => message.role.as_str(), content => message.content.as_str() })
@@ -70,6 +83,15 @@ pub fn render(template: &str, messages: &[Message]) -> Result<String, StageError
         .map_err(told)
 }
 
+// Its own words where the template raised them; what a template lacks is told with the line.
+fn told(error: Error) -> StageError {
+    match error.kind() {
+        ErrorKind::OutOfFuel => StageError::new(format!("the model's chat template did not end within {FUEL} steps"))
+            .hint("look for a loop in `chat_template` of the model's tokenizer_config.json or in chat_template.jinja"),
+        _ => StageError::new(format!("the model's chat template: {error}")),
+    }
+}
+
 // transformers compiles templates with these very settings.
 fn environment() -> Result<Environment<'static>, Error> {
     let mut environment = Environment::new();
@@ -78,8 +100,10 @@ fn environment() -> Result<Environment<'static>, Error> {
     environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
         Err(Error::new(ErrorKind::InvalidOperation, message))
     });
-    environment.add_filter("tojson", |value: Value| to_json(&value));
-    environment.set_unknown_method_callback(python_method);
+    environment.add_function("strftime_now", |format: String| DATE.strftime(&format));
+    environment.add_filter("tojson", json::to_json);
+    environment.set_unknown_method_callback(python::method);
+    environment.set_fuel(Some(FUEL));
     Ok(environment)
 }
 
@@ -91,82 +115,6 @@ fn without_generation_marks(template: &str) -> String {
         text = text.replace(&format!("{open} endgeneration {close}"), &format!("{open} endif {close}"));
     }
     text
-}
-
-// Unlike Jinja's own filter, transformers' does not escape `<`, `>` and `&`, and separates as Python does.
-fn to_json(value: &Value) -> Result<String, Error> {
-    Ok(match value.kind() {
-        ValueKind::Undefined | ValueKind::None => "null".to_string(),
-        ValueKind::String => serde_json::Value::from(value.as_str().unwrap_or_default()).to_string(),
-        ValueKind::Bool | ValueKind::Number => value.to_string(),
-        ValueKind::Seq | ValueKind::Iterable => {
-            let items: Result<Vec<_>, _> = value.try_iter()?.map(|item| to_json(&item)).collect();
-            format!("[{}]", items?.join(", "))
-        }
-        ValueKind::Map => {
-            let pair = |key: Value| Ok(format!("{}: {}", to_json(&key)?, to_json(&value.get_item(&key)?)?));
-            let pairs: Result<Vec<_>, Error> = value.try_iter()?.map(pair).collect();
-            format!("{{{}}}", pairs?.join(", "))
-        }
-        other => return Err(Error::new(ErrorKind::InvalidOperation, format!("{other} has no JSON form"))),
-    })
-}
-
-// Methods of Python's str and dict that published templates call.
-fn python_method(state: &mut State, value: &Value, method: &str, args: &[Value]) -> Result<Value, Error> {
-    if let Some(text) = value.as_str() {
-        return string_method(text, method, args);
-    }
-    match (value.kind(), method) {
-        (ValueKind::Map, "items") => state.apply_filter("items", std::slice::from_ref(value)),
-        (ValueKind::Map, "keys") => Ok(value.try_iter()?.collect()),
-        (ValueKind::Map, "get") => {
-            let (key, fallback): (Value, Option<Value>) = from_args(args)?;
-            let found = value.get_item(&key)?;
-            Ok(if found.is_undefined() { fallback.unwrap_or_else(|| Value::from(())) } else { found })
-        }
-        _ => Err(Error::from(ErrorKind::UnknownMethod)),
-    }
-}
-
-fn string_method(text: &str, method: &str, args: &[Value]) -> Result<Value, Error> {
-    Ok(match method {
-        "upper" => Value::from(text.to_uppercase()),
-        "lower" => Value::from(text.to_lowercase()),
-        "startswith" => Value::from(text.starts_with(one_text(args)?.as_str())),
-        "endswith" => Value::from(text.ends_with(one_text(args)?.as_str())),
-        "strip" | "lstrip" | "rstrip" => Value::from(stripped(text, method, args)?),
-        "split" => split(text, args)?,
-        "replace" => {
-            let (from, to): (String, String) = from_args(args)?;
-            Value::from(text.replace(&from, &to))
-        }
-        _ => return Err(Error::from(ErrorKind::UnknownMethod)),
-    })
-}
-
-fn one_text(args: &[Value]) -> Result<String, Error> {
-    from_args::<(String,)>(args).map(|(text,)| text)
-}
-
-fn stripped<'a>(text: &'a str, method: &str, args: &[Value]) -> Result<&'a str, Error> {
-    let (set,): (Option<String>,) = from_args(args)?;
-    let strip = |c: char| set.as_ref().map_or(c.is_whitespace(), |set| set.contains(c));
-    Ok(match method {
-        "lstrip" => text.trim_start_matches(strip),
-        "rstrip" => text.trim_end_matches(strip),
-        _ => text.trim_matches(strip),
-    })
-}
-
-fn split(text: &str, args: &[Value]) -> Result<Value, Error> {
-    let (separator, most): (Option<String>, Option<usize>) = from_args(args)?;
-    let Some(separator) = separator else { return Ok(text.split_whitespace().map(Value::from).collect()) };
-    if separator.is_empty() {
-        return Err(Error::new(ErrorKind::InvalidOperation, "empty separator"));
-    }
-    let pieces = most.map_or(usize::MAX, |most| most.saturating_add(1));
-    Ok(text.splitn(pieces, separator.as_str()).map(Value::from).collect())
 }
 
 #[cfg(test)]
@@ -261,9 +209,25 @@ mod tests {
     }
 
     #[test]
-    fn the_clock_is_not_defined_so_templates_use_their_own_date() {
-        let template = "{% if strftime_now is defined %}{{ strftime_now('%d') }}{% else %}26 Jul 2024{% endif %}";
+    fn today_is_always_the_same_day() {
+        let template = "{% if strftime_now is defined %}{{ strftime_now('%d %b %Y') }}{% else %}no clock{% endif %}";
         check(template, &[], expect!["26 Jul 2024"]);
+    }
+
+    #[test]
+    fn a_template_that_does_not_end_is_stopped() {
+        let nested = "{% for a in range(9999) %}{% for b in range(9999) %}{% for c in range(9999) %}x\
+                      {% endfor %}{% endfor %}{% endfor %}";
+        check(nested, &[], expect!["error: the model's chat template did not end within 10000000 steps"]);
+        let calling = "{% macro again() %}{{ again() }}{% endmacro %}{{ again() }}";
+        let error = render(calling, &[]).expect_err("does not end").to_string();
+        assert!(error.contains("recursion limit"), "{error}");
+    }
+
+    #[test]
+    fn what_a_dialogue_has_none_of_is_undefined() {
+        let template = "{% if tools is defined or documents is defined or custom_tools %}x{% else %}none{% endif %}";
+        check(template, &[], expect!["none"]);
     }
 
     #[test]

@@ -84,7 +84,8 @@ pub struct Augment;
 
 impl Declare for Augment {
     const KIND: &'static str = "gold.augment";
-    const VERSION: u32 = 1;
+    // 2: `strftime_now` of chat templates is defined, and tables keep their order in `tojson`.
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "give pairs their gold judgments and check each against its label";
     const DETERMINISM: Determinism = Determinism::Exact;
     const INPUTS: &'static [InputSpec] = &[

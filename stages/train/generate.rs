@@ -75,7 +75,8 @@ impl Declare for EvalGenerate {
     const KIND: &'static str = "eval.generate";
     // 2: a response carries its prompt.
     // 3: and how it was drawn.
-    const VERSION: u32 = 3;
+    // 4: plain prompts begin as the tokenizer begins a text; `strftime_now` of chat templates is defined.
+    const VERSION: u32 = 4;
     const ABOUT: &'static str = "let a policy answer tasks";
     const DETERMINISM: Determinism = Determinism::Seeded;
     const INPUTS: &'static [InputSpec] = &[

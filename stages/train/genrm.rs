@@ -70,7 +70,8 @@ impl Declare for GenrmTrain {
     // 3: digests moved from `steps` to `chain`, which has one a step.
     // 4: `num_tokens` counts prompts too, as TRL does; more of TRL's metrics of a step.
     // 5: PyTorch's fused AdamW kernel: the last bits of weights moved.
-    const VERSION: u32 = 5;
+    // 6: plain prompts begin as the tokenizer begins a text; `strftime_now` of chat templates is defined.
+    const VERSION: u32 = 6;
     const ABOUT: &'static str = "train a generative reward model by GRPO on labels, or on labels and rationales";
     const DETERMINISM: Determinism = Determinism::Seeded;
     const INPUTS: &'static [InputSpec] = &[

@@ -61,7 +61,8 @@ pub struct BenchJudge;
 
 impl Declare for BenchJudge {
     const KIND: &'static str = "bench.judge";
-    const VERSION: u32 = 1;
+    // 2: plain prompts begin as the tokenizer begins a text; `strftime_now` of chat templates is defined.
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "let a model judge preference pairs";
     const DETERMINISM: Determinism = Determinism::Seeded;
     const INPUTS: &'static [InputSpec] = &[

@@ -50,7 +50,8 @@ impl Declare for ActorRlhf {
     // 4: digests moved from `steps` to `chain`, which has one a step.
     // 5: `num_tokens` counts prompts too, as TRL does; more of TRL's metrics of a step.
     // 6: PyTorch's fused AdamW kernel: the last bits of weights moved.
-    const VERSION: u32 = 6;
+    // 7: plain prompts begin as the tokenizer begins a text; `strftime_now` of chat templates is defined.
+    const VERSION: u32 = 7;
     const ABOUT: &'static str = "train a policy by GRPO against a generative reward model";
     const DETERMINISM: Determinism = Determinism::Seeded;
     const INPUTS: &'static [InputSpec] = &[

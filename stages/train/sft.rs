@@ -50,7 +50,8 @@ impl Declare for Sft {
     // 3: digests moved from `steps` to `chain`, which has one a step.
     // 4: `num_tokens` counts prompts too, as TRL does; `epoch` among the metrics.
     // 5: PyTorch's fused AdamW kernel: the last bits of weights moved.
-    const VERSION: u32 = 5;
+    // 6: plain prompts begin as the tokenizer begins a text; `strftime_now` of chat templates is defined.
+    const VERSION: u32 = 6;
     const ABOUT: &'static str = "fine-tune a language model on prompt-completion rows";
     const DETERMINISM: Determinism = Determinism::Seeded;
     const INPUTS: &'static [InputSpec] = &[
