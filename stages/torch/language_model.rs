@@ -210,7 +210,12 @@ impl Model for LanguageModel {
         let files = Files::open(&self.folder)?;
         let parts = weights::parts(&self.transformer.config);
         let places = Learner::places(&self.transformer, training.trainable_layers);
+        // What inference holds in float32 is what the file holds: it need not be read twice.
+        let exact = self.transformer.kind == Kind::Float;
         let master = |place: &usize| {
+            if exact || self.moved {
+                return Ok(self.transformer.weights[*place].to_kind(Kind::Float));
+            }
             let weight = self.read(&files, *place, parts[*place])?;
             weight.f_to_device(self.transformer.device).map_err(|error| torch(&error))
         };
