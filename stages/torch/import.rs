@@ -7,8 +7,8 @@ use plumb_engine::io::Io;
 use plumb_engine::stage::StageError;
 
 use crate::config::Config;
-use crate::gguf;
 use crate::weights::{Files, parts};
+use crate::{gguf, vocabulary};
 
 /// Files of a folder that are taken over beside the weights.
 const TAKEN: [&str; 6] = [
@@ -40,6 +40,7 @@ fn take_over(checkpoint: &Path, folder: &Path) -> Result<(), StageError> {
         return Err(StageError::new(format!("`{}` has no `tokenizer.json`", checkpoint.display()))
             .hint("save the tokenizer with transformers' `AutoTokenizer.from_pretrained(…).save_pretrained(…)`"));
     }
+    vocabulary::tokenizer(checkpoint, &config)?;
     let present = TAKEN.into_iter().filter(|name| checkpoint.join(name).exists()).map(str::to_string);
     for name in present.chain(files.names()) {
         let (from, to) = (checkpoint.join(&name), folder.join(&name));

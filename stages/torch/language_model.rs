@@ -23,7 +23,7 @@ use crate::learner::Learner;
 use crate::pass::predicting;
 use crate::transformer::Transformer;
 use crate::weights::{self, Files, Part};
-use crate::{device, generate, head, init, preference};
+use crate::{device, generate, head, init, preference, vocabulary};
 
 /// Opens model folders on the device that the manner asks for.
 #[derive(Debug, Clone, Copy)]
@@ -108,7 +108,7 @@ impl LanguageModel {
             Dtype::Float32 => Kind::Float,
             Dtype::Bfloat16 => Kind::BFloat16,
         };
-        let files = Files::open(folder)?;
+        let (files, tokenizer) = (Files::open(folder)?, vocabulary::tokenizer(folder, &config)?);
         let weights = weights::parts(&config).into_iter().map(|part| {
             let weight = match &score {
                 Some(score) if part == Part::Score => score.shallow_clone(),
@@ -118,9 +118,6 @@ impl LanguageModel {
             weight.f_to_device(device).and_then(|weight| weight.f_to_kind(kind)).map_err(|error| torch(&error))
         });
         let weights = weights.collect::<Result<Vec<_>, _>>()?;
-        let tokenizer_file = folder.join("tokenizer.json");
-        let tokenizer =
-            Tokenizer::from_file(&tokenizer_file).map_err(|error| StageError::file("read", &tokenizer_file, &error))?;
         let eos = end_tokens(folder, &config)?;
         Ok(Self {
             folder: folder.to_path_buf(),
@@ -136,6 +133,10 @@ impl LanguageModel {
     /// The transformer itself, for tests and measurements.
     pub fn transformer(&self) -> &Transformer {
         &self.transformer
+    }
+
+    fn check<'a>(&self, texts: impl Iterator<Item = &'a [u32]>) -> Result<(), StageError> {
+        vocabulary::check(&self.transformer.config, &self.tokenizer, texts)
     }
 
     fn learning(&mut self) -> Result<(&mut Learner, &mut Transformer), StageError> {
@@ -192,10 +193,12 @@ impl Model for LanguageModel {
         if let Some(empty) = requests.iter().position(|request| request.prompt.is_empty()) {
             return Err(StageError::new(format!("prompt {empty} of a batch has no tokens")));
         }
+        self.check(requests.iter().map(|request| request.prompt.as_slice()))?;
         caught(|| generate::generate(&self.transformer, &self.eos, requests, sampling, progress))
     }
 
     fn log_probabilities(&mut self, sequences: &[Sequence], temperature: f64) -> Result<Vec<Vec<f32>>, StageError> {
+        self.check(sequences.iter().flat_map(|sequence| [sequence.prompt.as_slice(), &sequence.completion]))?;
         caught(|| {
             let _guard = no_grad_guard();
             let mut scored = Vec::with_capacity(sequences.len());
@@ -241,6 +244,7 @@ impl Model for LanguageModel {
     }
 
     fn sft_step(&mut self, sequences: &[Sequence], cut: Cut) -> Result<StepReport, StageError> {
+        self.check(sequences.iter().flat_map(|sequence| [sequence.prompt.as_slice(), &sequence.completion]))?;
         let (learner, transformer) = self.learning()?;
         caught(|| learner.sft_step(transformer, sequences, cut))
     }

@@ -21,4 +21,5 @@ pub mod sampling;
 pub mod stages;
 pub mod step;
 pub mod transformer;
+pub mod vocabulary;
 pub mod weights;

@@ -1,12 +1,14 @@
 //! Weights in HF's safetensors: reads single and sharded files by mmap and writes them; which tensors a model has, and
 //! how they are fused, is `weights/parts.rs`'s matter. Never computes with them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
 use plumb_engine::stage::StageError;
+use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors, View};
 use serde::Deserialize;
 use tch::{Kind, Tensor};
@@ -21,10 +23,18 @@ pub use parts::{Block, Matrix, Part, Places, parts};
 const WHOLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
-/// The safetensors files of a model folder, mapped.
+/// The safetensors files of a model folder, mapped, their headers read once.
 pub struct Files {
     maps: Vec<(PathBuf, Mmap)>,
-    place: BTreeMap<String, usize>,
+    place: BTreeMap<String, Place>,
+}
+
+// Where a tensor is.
+struct Place {
+    file: usize,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Range<usize>,
 }
 
 #[derive(Deserialize)]
@@ -35,11 +45,26 @@ struct Index {
 impl Files {
     /// Maps `model.safetensors`, or the shards that `model.safetensors.index.json` names.
     pub fn open(folder: &Path) -> Result<Self, StageError> {
-        let index = folder.join(INDEX);
-        let names = if index.exists() { shard_names(&index)? } else { vec![WHOLE.to_string()] };
+        let path = folder.join(INDEX);
+        if !path.exists() {
+            return Self::of(&folder.join(WHOLE));
+        }
+        let index = Index::read(&path)?;
         let mut files = Self { maps: Vec::new(), place: BTreeMap::new() };
-        for name in names {
-            files.add(folder.join(name))?;
+        for shard in index.shards(&path)? {
+            let file = folder.join(shard);
+            if !file.exists() {
+                let missing = StageError::new(format!("`{}` is missing: `{INDEX}` names it", file.display()));
+                return Err(missing.hint("copy or download this shard beside the others"));
+            }
+            files.add(file)?;
+        }
+        for (name, shard) in &index.weight_map {
+            let found = files.place.get(name).and_then(|place| files.maps[place.file].0.file_name());
+            if found.is_none_or(|found| *found != **shard) {
+                let problem = format!("tensor `{name}` is not in `{shard}`");
+                return Err(StageError::file("read", &path, &problem).hint("index and shards are of different models"));
+            }
         }
         Ok(files)
     }
@@ -55,9 +80,16 @@ impl Files {
         let file = File::open(&path).map_err(|error| StageError::file("read", &path, &error))?;
         // SAFETY: the cache's blobs are read-only and never rewritten in place, and a step's inputs are sealed.
         let map = unsafe { Mmap::map(&file) }.map_err(|error| StageError::file("map", &path, &error))?;
-        let number = self.maps.len();
-        let tensors = SafeTensors::deserialize(&map).map_err(|error| StageError::file("parse", &path, &error))?;
-        self.place.extend(tensors.names().into_iter().map(|name| (name.to_string(), number)));
+        let tensors = places(&map, self.maps.len()).map_err(|problem| {
+            StageError::file("parse", &path, &problem)
+                .hint("the file is damaged or was not copied to its end: copy it again")
+        })?;
+        for (name, place) in tensors {
+            if let Some(other) = self.place.insert(name.clone(), place) {
+                let problem = format!("tensor `{name}` is in `{}` too", self.maps[other.file].0.display());
+                return Err(StageError::file("read", &path, &problem));
+            }
+        }
         self.maps.push((path, map));
         Ok(())
     }
@@ -90,20 +122,20 @@ impl Files {
     }
 
     fn find(&self, name: &str, shape: &[i64]) -> Result<(Kind, &[u8]), StageError> {
-        let missing = || StageError::new(format!("the model folder has no tensor `{name}`"));
-        let (path, map) = self.place.get(name).map(|number| &self.maps[*number]).ok_or_else(missing)?;
-        let told = |problem: &dyn std::fmt::Display| {
-            StageError::new(format!("{}: tensor `{name}`: {problem}", path.display()))
-        };
-        let tensors = SafeTensors::deserialize(map).map_err(|error| told(&error))?;
-        let view = tensors.tensor(name).map_err(|error| told(&error))?;
-        let found: Vec<i64> = view.shape().iter().map(|size| *size as i64).collect();
-        if found != shape {
-            return Err(told(&format!("has shape {found:?}, expected {shape:?}")));
+        let hint = "`config.json` and weights have to be of the same model";
+        let place = self.place.get(name).ok_or_else(|| {
+            let beside = self.maps.first().map(|(path, _)| path.display().to_string()).unwrap_or_default();
+            StageError::new(format!("{beside}: tensor `{name}` is missing, expected of shape {shape:?}")).hint(hint)
+        })?;
+        let (path, map) = &self.maps[place.file];
+        let told = |problem: String| StageError::new(format!("{}: tensor `{name}`: {problem}", path.display()));
+        if !place.shape.iter().map(|size| i64::try_from(*size).unwrap_or(-1)).eq(shape.iter().copied()) {
+            return Err(told(format!("has shape {:?}, expected {shape:?}", place.shape)).hint(hint));
         }
-        let kind = kind(view.dtype());
-        let kind = kind.ok_or_else(|| told(&format!("is {:?}, expected F32, F16 or BF16", view.dtype())))?;
-        Ok((kind, view.data()))
+        let kind = kind(place.dtype).ok_or_else(|| {
+            told(format!("is {:?}, expected F32, F16 or BF16", place.dtype)).hint("quantised weights are not read")
+        })?;
+        Ok((kind, &map[place.bytes.clone()]))
     }
 
     /// One part of the transformer as f32, fused.
@@ -114,13 +146,35 @@ impl Files {
     }
 }
 
-fn shard_names(index: &Path) -> Result<Vec<String>, StageError> {
-    let text = std::fs::read_to_string(index).map_err(|error| StageError::file("read", index, &error))?;
-    let index: Index = serde_json::from_str(&text).map_err(|error| StageError::file("parse", index, &error))?;
-    let mut names: Vec<String> = index.weight_map.into_values().collect();
-    names.sort();
-    names.dedup();
-    Ok(names)
+// Checked by the crate: header and data fill the file exactly, and no tensor overlaps another.
+fn places(bytes: &[u8], file: usize) -> Result<Vec<(String, Place)>, String> {
+    let tensors = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
+    let place = |(name, view): (String, TensorView)| {
+        let start = view.data().as_ptr() as usize - bytes.as_ptr() as usize;
+        let bytes = start..start + view.data().len();
+        (name, Place { file, dtype: view.dtype(), shape: view.shape().to_vec(), bytes })
+    };
+    Ok(tensors.tensors().into_iter().map(place).collect())
+}
+
+impl Index {
+    fn read(path: &Path) -> Result<Self, StageError> {
+        let text = std::fs::read_to_string(path).map_err(|error| StageError::file("read", path, &error))?;
+        serde_json::from_str(&text).map_err(|error| StageError::file("parse", path, &error))
+    }
+
+    // Names of files beside the index: one that leads elsewhere would be read there, and copied.
+    fn shards(&self, path: &Path) -> Result<BTreeSet<&str>, StageError> {
+        let plain = |name: &str| name.ends_with(".safetensors") && !name.contains(['/', '\\', '\0']);
+        match self.weight_map.values().find(|name| !plain(name)) {
+            None if self.weight_map.is_empty() => Err(StageError::file("read", path, &"`weight_map` names no tensor")),
+            None => Ok(self.weight_map.values().map(String::as_str).collect()),
+            Some(name) => {
+                let problem = format!("`{name}` is no name of a safetensors file beside it");
+                Err(StageError::file("read", path, &problem))
+            }
+        }
+    }
 }
 
 fn kind(dtype: Dtype) -> Option<Kind> {
@@ -185,3 +239,6 @@ pub fn to_hf(config: &Config, weights: &[Tensor]) -> BTreeMap<String, Written> {
     }
     named
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,7 @@ use plumb_stages::model::{Dtype, Model, Sequence};
 use plumb_torch::language_model::LanguageModel;
 use plumb_torch::weights::{Files, Part, parts};
 use plumb_torch::{config::Config, gguf};
+use proptest::prelude::*;
 use tch::Tensor;
 
 const KEYS: [(&str, u32); 6] = [
@@ -124,4 +125,27 @@ fn a_gguf_file_imports_to_the_model_it_was_made_of() {
     // smollm's rule keeps digits apart, though there is a merge for them.
     let ids = imported.tokenizer().encode("34<|end|>", false).expect("encodes").get_ids().to_vec();
     assert_eq!(ids, [3, 4, 2]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+    #[test]
+    fn a_damaged_file_is_an_error_that_names_it_or_another_model(
+        flips in proptest::collection::vec((0usize..3000, any::<u8>()), 1..6),
+        cut in proptest::option::of(any::<prop::sample::Index>()),
+    ) {
+        let place = tempfile::tempdir().expect("a folder");
+        let path = place.path().join("model.gguf");
+        write_gguf(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/llama"), &path);
+        let mut bytes = std::fs::read(&path).expect("reads");
+        flips.into_iter().for_each(|(at, value)| bytes[at] = value);
+        bytes.truncate(cut.map_or(bytes.len(), |cut| cut.index(bytes.len())));
+        std::fs::write(&path, bytes).expect("writes");
+        let folder = place.path().join("model");
+        std::fs::create_dir(&folder).expect("a folder");
+        if let Err(error) = gguf::import(&path, &folder) {
+            prop_assert!(error.message.contains("model.gguf"), "{}", error);
+            prop_assert!(!folder.join("model.safetensors").exists(), "{}: something was written", error);
+        }
+    }
 }

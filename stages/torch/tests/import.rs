@@ -108,4 +108,45 @@ fn what_would_not_be_the_same_model_is_refused_by_name() {
         |folder| std::fs::write(folder.join("model.safetensors"), b"not one").unwrap(),
         expect!["parse `[ROOT]/model.safetensors`: header too small"],
     );
+    check_refused(
+        |folder| edit(folder, "\"num_hidden_layers\": 2", "\"num_hidden_layers\": 3"),
+        expect![
+            "[ROOT]/model.safetensors: tensor `model.layers.2.input_layernorm.weight` is missing, expected of shape [24]"
+        ],
+    );
+    check_refused(
+        |folder| {
+            shard(folder, 3);
+            std::fs::remove_file(folder.join("model-00002-of-00003.safetensors")).unwrap();
+        },
+        expect!["`[ROOT]/model-00002-of-00003.safetensors` is missing: `model.safetensors.index.json` names it"],
+    );
+    let index = |folder: &Path, from: &str, to: &str| {
+        shard(folder, 3);
+        let path = folder.join("model.safetensors.index.json");
+        std::fs::write(&path, std::fs::read_to_string(&path).unwrap().replace(from, to)).unwrap();
+    };
+    check_refused(
+        |folder| index(folder, "model-00002-of", "../model-00002-of"),
+        expect![
+            "read `[ROOT]/model.safetensors.index.json`: `../model-00002-of-00003.safetensors` is no name of a safetensors file beside it"
+        ],
+    );
+    check_refused(
+        |folder| index(folder, "lm_head.weight", "head.weight"),
+        expect![
+            "read `[ROOT]/model.safetensors.index.json`: tensor `head.weight` is not in `model-00001-of-00003.safetensors`"
+        ],
+    );
+    // A vocabulary of 49 words on an embedding of 48 rows.
+    check_refused(
+        |folder| {
+            let path = folder.join("tokenizer.json");
+            let text = std::fs::read_to_string(&path).unwrap();
+            std::fs::write(path, text.replace("\"t0\":0", "\"t0\":0,\"more\":48")).unwrap();
+        },
+        expect![
+            "read `[ROOT]/tokenizer.json`: the tokenizer has 49 tokens and the model's embedding 48 rows (`vocab_size`)"
+        ],
+    );
 }
