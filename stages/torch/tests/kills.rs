@@ -5,6 +5,7 @@
 
 mod programs;
 
+use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -59,29 +60,37 @@ fn moments(seed: u64) -> impl Iterator<Item = u64> {
     std::iter::successors(Some(seed), next).skip(1).map(|state| state >> 33)
 }
 
+/// The training that says that it goes on from a checkpoint.
+fn continued(event: &Value) -> Option<String> {
+    let message = event["event"]["message"].as_str()?;
+    message.starts_with("continuing").then(|| event["step"].as_str().unwrap_or_default().to_string())
+}
+
 #[test]
 fn training_killed_at_random_steps_gives_the_weights_of_an_undisturbed_run() {
     let Some(plumb) = plumb() else { return };
     let undisturbed = tempfile::tempdir().unwrap();
     finish(&plumb, undisturbed.path());
     let expected = digests(&plumb, undisturbed.path());
-    let mut resumed = 0;
-    for seed in 0..3 {
+    let mut resumed: BTreeSet<String> = BTreeSet::new();
+    // Until every kind of training has gone on from a checkpoint somewhere.
+    for seed in 0..8 {
+        if seed >= 3 && resumed.len() == TRAININGS.len() {
+            break;
+        }
         let cache = tempfile::tempdir().unwrap();
         for moment in moments(seed).take(4) {
             let mut child = run(&plumb, cache.path());
-            let after = usize::try_from(moment % 24).unwrap();
+            let after = usize::try_from(moment % 32).unwrap();
             // So many training steps, and then in the midst of the next one.
-            let seen = events(&mut child).filter(|event| step(event).is_some()).take(after + 1).count();
+            let told = events(&mut child).inspect(|event| resumed.extend(continued(event)));
+            let seen = told.filter(|event| step(event).is_some()).take(after + 1).count();
             child.kill().unwrap();
             child.wait().unwrap();
             eprintln!("seed {seed}: killed after {seen} training steps");
         }
-        let told = finish(&plumb, cache.path());
-        let says =
-            |event: &Value| event["event"]["message"].as_str().is_some_and(|message| message.starts_with("continuing"));
-        resumed += told.iter().filter(|event| says(event)).count();
+        resumed.extend(finish(&plumb, cache.path()).iter().filter_map(continued));
         assert_eq!(digests(&plumb, cache.path()), expected, "seed {seed}");
     }
-    assert!(resumed > 0, "no run went on from a checkpoint");
+    assert_eq!(resumed, TRAININGS.map(String::from).into(), "these went on from a checkpoint");
 }
