@@ -157,13 +157,68 @@ pub struct Training {
     pub trainable_layers: Option<usize>,
     /// Keep only each block's input for the backward pass and run the block again there.
     pub gradient_checkpointing: bool,
+    /// Learn adapters beside the weights, which stay as they are; the weights themselves where `None`.
+    pub lora: Option<Lora>,
     /// What is saved is the running mean of the trained weights with this decay, not the last ones.
     pub ema_decay: Option<f64>,
 }
 
+/// Low-rank adapters to learn.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Lora {
+    /// Rank of each.
+    pub rank: usize,
+    /// What they are multiplied by, times the rank.
+    pub alpha: f64,
+    /// The projections that get one; PEFT's choice where empty.
+    pub targets: Vec<Target>,
+    /// Names the first values.
+    pub seed: u64,
+}
+
+/// Projections that an adapter can stand beside, under the names of transformers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Target {
+    /// Of attention: queries.
+    QProj,
+    /// Keys.
+    KProj,
+    /// Values.
+    VProj,
+    /// Its output.
+    OProj,
+    /// Of the feed-forward layer: the gate.
+    GateProj,
+    /// Up.
+    UpProj,
+    /// Down.
+    DownProj,
+    /// All of them.
+    #[serde(rename = "all-linear")]
+    AllLinear,
+}
+
+impl Target {
+    /// The name in transformers.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::QProj => "q_proj",
+            Self::KProj => "k_proj",
+            Self::VProj => "v_proj",
+            Self::OProj => "o_proj",
+            Self::GateProj => "gate_proj",
+            Self::UpProj => "up_proj",
+            Self::DownProj => "down_proj",
+            Self::AllLinear => "all-linear",
+        }
+    }
+}
+
 impl From<Optimizer> for Training {
     fn from(optimizer: Optimizer) -> Self {
-        Self { optimizer, trainable_layers: None, gradient_checkpointing: false, ema_decay: None }
+        Self { optimizer, trainable_layers: None, gradient_checkpointing: false, ema_decay: None, lora: None }
     }
 }
 
@@ -256,6 +311,13 @@ pub trait Model {
 
     /// Log-probability of every completion token, the logits divided by `temperature`.
     fn log_probabilities(&mut self, sequences: &[Sequence], temperature: f64) -> Result<Vec<Vec<f32>>, StageError>;
+
+    /// The same without what adapters add: the reference of a policy that learns adapters.
+    fn log_probabilities_of_base(
+        &mut self,
+        sequences: &[Sequence],
+        temperature: f64,
+    ) -> Result<Vec<Vec<f32>>, StageError>;
 
     /// Makes the model trainable.
     fn prepare_training(&mut self, training: &Training) -> Result<(), StageError>;

@@ -13,6 +13,8 @@ use plumb_engine::stage::StageError;
 use plumb_stages::jsonl;
 use serde_json::{Value, json};
 
+use crate::lora::Lora;
+
 pub use family::Family;
 use family::{AttentionBias, Cap};
 use fields::{Fields, flag_or, integer, integer_or, number_or, only, positive, present};
@@ -46,6 +48,8 @@ pub struct Config {
     pub embedding_scale: Option<f64>,
     /// Whether there is a score head, one number a token, in place of the vocabulary's: a reward model.
     pub scores: bool,
+    /// Adapters beside the blocks' projections; never in the file, for they are saved merged or by themselves.
+    pub lora: Option<Lora>,
     /// Whether the head is the embedding.
     pub tie_word_embeddings: bool,
     /// Longest sequence the model was made for.
@@ -130,6 +134,7 @@ impl Config {
             norm_offset: if family.gemma { 1.0 } else { 0.0 },
             embedding_scale: family.gemma.then(|| (hidden_size as f64).sqrt()),
             scores,
+            lora: None,
             tie_word_embeddings: !scores && flag_or(&rest, "tie_word_embeddings", family.gemma)?,
             max_position_embeddings: positions,
             qkv_bias: biased || family.bias == AttentionBias::Inputs,
@@ -162,6 +167,18 @@ impl Config {
         let mut document = self.rest.clone();
         reward::describe(&mut document, self.family, end);
         Self::from_json(Value::Object(document))
+    }
+
+    /// The same model with adapters beside it.
+    #[must_use]
+    pub fn with_lora(&self, lora: Lora) -> Self {
+        Self { lora: Some(lora), ..self.clone() }
+    }
+
+    /// The same model without its adapters.
+    #[must_use]
+    pub fn without_lora(&self) -> Self {
+        Self { lora: None, ..self.clone() }
     }
 
     /// Writes `config.json` into a model folder.

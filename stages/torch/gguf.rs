@@ -73,7 +73,7 @@ fn short_name(part: Part, index: usize, name: &str) -> String {
         Part::FinalNorm => return "output_norm.weight".into(),
         Part::Head => return "output.weight".into(),
         // In no GGUF file: training makes it.
-        Part::Score => return name.to_string(),
+        Part::Score | Part::LoraA(..) | Part::LoraB(..) => return name.to_string(),
         Part::AttentionNorm(_) => "attn_norm",
         Part::Qkv(_) | Part::QkvBias(_) => ["attn_q", "attn_k", "attn_v"][index],
         Part::HeadNorms(_) => ["attn_q_norm", "attn_k_norm"][index],

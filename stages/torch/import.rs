@@ -8,7 +8,7 @@ use plumb_engine::stage::StageError;
 
 use crate::config::Config;
 use crate::weights::{Files, parts};
-use crate::{gguf, vocabulary};
+use crate::{gguf, lora, vocabulary};
 
 /// Files of a folder that are taken over beside the weights.
 const TAKEN: [&str; 6] = [
@@ -25,9 +25,11 @@ pub fn run(io: &Io) -> Result<(), StageError> {
     let (checkpoint, folder) = (io.input("checkpoint")?, io.output("model")?);
     std::fs::create_dir_all(folder).map_err(|error| StageError::file("create", folder, &error))?;
     if checkpoint.is_dir() {
-        return take_over(checkpoint, folder);
+        take_over(checkpoint, folder)?
+    } else {
+        gguf::import(checkpoint, folder)?
     }
-    gguf::import(checkpoint, folder)
+    io.optional_input("adapter").map_or(Ok(()), |adapter| lora::merge(folder, adapter))
 }
 
 fn take_over(checkpoint: &Path, folder: &Path) -> Result<(), StageError> {

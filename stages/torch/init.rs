@@ -144,6 +144,14 @@ pub fn score_head(seed: u64, hidden: i64) -> Tensor {
     Tensor::from_slice(&values).view([1, hidden])
 }
 
+/// What PEFT and torch draw a new projection from: uniform within one over the root of its input's width.
+pub fn kaiming(seed: u64, tensor: u64, shape: &[i64]) -> Tensor {
+    let bound = (shape.last().copied().unwrap_or(1) as f64).sqrt().recip();
+    let size = shape.iter().product::<i64>() as u64;
+    let value = |index: u64| ((2.0 * uniform(seed, tensor, index, 2) - 1.0) * bound) as f32;
+    Tensor::from_slice(&(0..size).map(value).collect::<Vec<f32>>()).view(shape)
+}
+
 // Box and Muller's cosine half.
 fn normal(seed: u64, tensor: u64, index: u64) -> f64 {
     let (radius, angle) = (uniform(seed, tensor, index, 0), uniform(seed, tensor, index, 1));

@@ -1,6 +1,7 @@
 //! A model folder opened over libtorch: what plumb-stages' loops ask of a `Model`. The border at which libtorch's
 //! errors become stage errors.
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
@@ -10,8 +11,8 @@ use plumb_stages::chat;
 use plumb_stages::maths::grpo::GrpoLoss;
 use plumb_stages::maths::preference::DpoLoss;
 use plumb_stages::model::{
-    Backend, Completion, Contrast, Cut, Dtype, Model, Preference, Request, Rollout, Sampling, Sequence, StepReport,
-    Training,
+    Backend, Completion, Contrast, Cut, Dtype, Lora, Model, Preference, Request, Rollout, Sampling, Sequence,
+    StepReport, Training,
 };
 use serde_json::Value;
 use tch::{Kind, Tensor, no_grad_guard};
@@ -23,7 +24,7 @@ use crate::learner::Learner;
 use crate::pass::predicting;
 use crate::transformer::Transformer;
 use crate::weights::{self, Files, Part};
-use crate::{device, generate, head, init, preference, vocabulary};
+use crate::{device, generate, head, init, lora, preference, vocabulary};
 
 /// Opens model folders on the device that the manner asks for.
 #[derive(Debug, Clone, Copy)]
@@ -37,6 +38,9 @@ const COMPANIONS: [&str; 5] = [
     "special_tokens_map.json",
     "chat_template.jinja",
 ];
+
+/// Where a model folder keeps the adapter that was merged into it, as PEFT has it.
+const ADAPTER: &str = "adapter";
 
 /// Tokens scored in one pass by [`Model::log_probabilities`].
 const SCORED_AT_ONCE: usize = 8192;
@@ -114,7 +118,7 @@ impl LanguageModel {
                 Some(score) if part == Part::Score => score.shallow_clone(),
                 _ => files.part(&config, part)?,
             };
-            let kind = if part.layer().is_some() { kind } else { Kind::Float };
+            let kind = part.kind(kind);
             weight.f_to_device(device).and_then(|weight| weight.f_to_kind(kind)).map_err(|error| torch(&error))
         });
         let weights = weights.collect::<Result<Vec<_>, _>>()?;
@@ -151,16 +155,40 @@ impl LanguageModel {
             return Ok(self.transformer.weights.iter().map(wide).collect());
         }
         let files = Files::open(&self.folder)?;
-        let config = &self.transformer.config;
-        let mut trained: std::collections::BTreeMap<usize, Tensor> =
-            self.learner.iter().flat_map(Learner::masters).collect();
-        let parts = weights::parts(config).into_iter().enumerate();
-        parts.map(|(place, part)| trained.remove(&place).map_or_else(|| self.read(&files, place, part), Ok)).collect()
+        let base = self.transformer.config.without_lora();
+        let trained: BTreeMap<usize, Tensor> = self.learner.iter().flat_map(Learner::masters).collect();
+        let adapted = lora::adapted(&self.transformer.config);
+        let parts = weights::parts(&base).into_iter().enumerate().map(|(place, part)| {
+            if let Some(master) = trained.get(&place) {
+                return Ok(master.shallow_clone());
+            }
+            let weight = self.read(&files, place, part)?;
+            let held = |place: usize| self.learnt(&trained, place).to_device(weight.device());
+            Ok(adapted
+                .get(&place)
+                .map_or_else(|| weight.shallow_clone(), |adapted| adapted.merged(&weight, &held, lora::fast)))
+        });
+        parts.collect()
     }
 
-    // In full precision. A score head that was drawn is in no file, and is held in full.
+    // What is saved of an adapter or a score head: its running mean where one is kept.
+    fn learnt(&self, trained: &BTreeMap<usize, Tensor>, place: usize) -> Tensor {
+        trained.get(&place).unwrap_or(&self.transformer.weights[place]).detach()
+    }
+
+    fn adapt(&mut self, asked: &Lora) -> Result<(), StageError> {
+        let transformer = &mut self.transformer;
+        caught(|| {
+            let config = transformer.config.with_lora(lora::Lora::of(asked));
+            let mut weights = std::mem::take(&mut transformer.weights);
+            weights.extend(lora::drawn(&config, asked.seed).iter().map(|one| one.to_device(transformer.device)));
+            *transformer = Transformer::new(config, weights, transformer.kind, transformer.device);
+        })
+    }
+
+    // In full precision. A score head that was drawn and adapters are in no file, and are held in full.
     fn read(&self, files: &Files, place: usize, part: Part) -> Result<Tensor, StageError> {
-        if part == Part::Score {
+        if part == Part::Score || part.adapts() {
             return Ok(self.transformer.weights[place].shallow_clone());
         }
         files.part(&self.transformer.config, part)
@@ -209,7 +237,21 @@ impl Model for LanguageModel {
         })
     }
 
+    fn log_probabilities_of_base(
+        &mut self,
+        sequences: &[Sequence],
+        temperature: f64,
+    ) -> Result<Vec<Vec<f32>>, StageError> {
+        self.transformer.bare = true;
+        let scored = self.log_probabilities(sequences, temperature);
+        self.transformer.bare = false;
+        scored
+    }
+
     fn prepare_training(&mut self, training: &Training) -> Result<(), StageError> {
+        if let Some(lora) = &training.lora {
+            self.adapt(lora)?;
+        }
         let files = Files::open(&self.folder)?;
         let parts = weights::parts(&self.transformer.config);
         let places = Learner::places(&self.transformer, training.trainable_layers);
@@ -285,8 +327,10 @@ impl Model for LanguageModel {
         std::fs::create_dir_all(folder).map_err(|error| StageError::file("create", folder, &error))?;
         let config = &self.transformer.config;
         let weights = self.weights_in_full()?;
-        weights::write(&folder.join("model.safetensors"), &weights::to_hf(config, &weights))?;
+        weights::write(&folder.join("model.safetensors"), &weights::to_hf(&config.without_lora(), &weights))?;
         config.write(folder)?;
+        let trained: BTreeMap<usize, Tensor> = self.learner.iter().flat_map(Learner::masters).collect();
+        lora::write(&folder.join(ADAPTER), config, &|place| self.learnt(&trained, place))?;
         for name in COMPANIONS {
             let (from, to) = (self.folder.join(name), folder.join(name));
             if from.exists() {

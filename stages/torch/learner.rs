@@ -38,11 +38,14 @@ struct Progress {
 
 impl Learner {
     /// Indices of the parts that learn: the last `trainable_layers` blocks with the final norm and an untied head,
-    /// or everything. Decayed weights first, then gains and biases.
+    /// or everything; where there are adapters, only those of the blocks that learn, and a score head. Decayed weights
+    /// first, then gains and biases.
     pub fn places(model: &Transformer, trainable_layers: Option<usize>) -> Vec<usize> {
         let parts = weights::parts(&model.config);
         let first = first_trainable(model, trainable_layers);
+        let adapted = model.config.lora.is_some();
         let learns = |part: &Part| match part.layer() {
+            _ if adapted && !part.adapts() => *part == Part::Score,
             Some(layer) => layer >= first,
             None => trainable_layers.is_none() || !matches!(part, Part::Embedding),
         };
@@ -68,8 +71,7 @@ impl Learner {
     pub fn refresh(&self, model: &mut Transformer) {
         let parts = weights::parts(&model.config);
         for (place, leaf) in self.places.iter().zip(self.adamw.leaves(&self.shapes)) {
-            let kind = if parts[*place].layer().is_some() { model.kind } else { Kind::Float };
-            model.weights[*place] = leaf.detach().to_kind(kind);
+            model.weights[*place] = leaf.detach().to_kind(parts[*place].kind(model.kind));
         }
     }
 

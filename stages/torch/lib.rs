@@ -13,6 +13,7 @@ pub mod import;
 pub mod init;
 pub mod language_model;
 pub mod learner;
+pub mod lora;
 pub mod losses;
 pub mod pass;
 pub mod preference;

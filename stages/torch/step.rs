@@ -54,8 +54,7 @@ impl Step {
         let all = weights::parts(&model.config);
         let parts: Vec<Part> = places.iter().map(|place| all[*place]).collect();
         for ((place, leaf), part) in places.iter().zip(&leaves).zip(&parts) {
-            let kind = if part.layer().is_some() { model.kind } else { Kind::Float };
-            own.weights[*place] = leaf.to_kind(kind);
+            own.weights[*place] = leaf.to_kind(part.kind(model.kind));
         }
         let head = places.iter().position(|place| *place == model.head());
         let gradients = leaves.iter().map(|_| None).collect();

@@ -7,11 +7,13 @@
 //! rows differ. The residual stream runs in the dtype of the blocks' weights; embedding and head stay f32, because
 //! bf16 logits tie (A and B exactly equal in one judge of four).
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use tch::{Device, Kind, Tensor};
 
 use crate::config::{Activation, Config};
+use crate::lora::{self, Adapted};
 use crate::rotary::Angles;
 use crate::weights::{Block, Matrix, Places};
 
@@ -25,7 +27,10 @@ pub struct Transformer {
     pub kind: Kind,
     /// Where the weights are.
     pub device: Device,
+    /// Without its adapters while this is set.
+    pub bare: bool,
     places: Places,
+    adapted: BTreeMap<usize, Adapted>,
 }
 
 /// Keys and values of one block: (batch, key heads, time, head).
@@ -63,8 +68,8 @@ pub struct Cache {
 impl Transformer {
     /// Of weights in the order of [`crate::weights::parts`].
     pub fn new(config: Config, weights: Vec<Tensor>, kind: Kind, device: Device) -> Self {
-        let places = Places::of(&config);
-        Self { config, weights, kind, device, places }
+        let (places, adapted) = (Places::of(&config), lora::adapted(&config));
+        Self { config, weights, kind, device, bare: false, places, adapted }
     }
 
     /// (batch, time) ids -> (batch, time, hidden)
@@ -119,7 +124,11 @@ impl Transformer {
 
     /// Applies a weight matrix and its bias: (…, in) -> (…, out). The only place where blocks do.
     pub fn project(&self, place: Matrix, input: &Tensor) -> Tensor {
-        input.linear(&self.weights[place.weight], place.bias.map(|bias| &self.weights[bias]))
+        let output = input.linear(&self.weights[place.weight], place.bias.map(|bias| &self.weights[bias]));
+        match self.adapted.get(&place.weight).filter(|_| !self.bare) {
+            Some(adapted) => output + adapted.of(&self.weights, input),
+            None => output,
+        }
     }
 
     fn block(

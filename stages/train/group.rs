@@ -102,7 +102,9 @@ pub(super) fn run(
     io: &Io,
 ) -> Result<(), StageError> {
     let settings = params.settings();
+    // Without its adapters a policy is its own reference.
     let mut reference = match settings.loss.beta {
+        _ if params.training().lora.is_some() => None,
         0.0 => None,
         _ => Some(backend.load(folder, params.dtype(), io.manner())?),
     };
@@ -133,7 +135,7 @@ fn training(params: &impl Reinforced, settings: &Settings) -> Training {
     training
 }
 
-/// Trains `policy`. `reference` is there where `beta` is not 0.
+/// Trains `policy`. `reference` is there where `beta` is not 0 and the policy does not learn adapters.
 fn train(
     policy: &mut dyn Model,
     mut reference: Option<&mut dyn Model>,
@@ -155,7 +157,7 @@ fn train(
         let rewards = batch.rewards();
         let advantages = advantages(&rewards, settings.num_generations, settings.scale_rewards);
         let mut rollouts = batch.rollouts(task, &rewards, &advantages, settings);
-        add_reference(&mut rollouts, reference.as_mut(), settings)?;
+        add_reference(&mut rollouts, policy, reference.as_mut(), settings)?;
         let mut met = batch.met(task, &rewards);
         let report = learn(policy, &rollouts, settings, |report| {
             met.numbers([report.loss, report.grad_norm]);
@@ -192,12 +194,18 @@ fn follow(
 
 fn add_reference(
     rollouts: &mut [Rollout],
+    policy: &mut dyn Model,
     reference: Option<&mut &mut dyn Model>,
     settings: &Settings,
 ) -> Result<(), StageError> {
-    let Some(reference) = reference else { return Ok(()) };
+    if settings.loss.beta == 0.0 {
+        return Ok(());
+    }
     let sequences: Vec<Sequence> = rollouts.iter().map(|rollout| rollout.sequence.clone()).collect();
-    let scored = reference.log_probabilities(&sequences, settings.loss.temperature)?;
+    let scored = match reference {
+        Some(reference) => reference.log_probabilities(&sequences, settings.loss.temperature)?,
+        None => policy.log_probabilities_of_base(&sequences, settings.loss.temperature)?,
+    };
     for (rollout, scored) in rollouts.iter_mut().zip(scored) {
         rollout.ref_logprobs = scored;
     }

@@ -14,6 +14,40 @@ pub(super) trait Trained {
     fn training(&self) -> Training;
     fn pace(&self) -> Pace;
     fn dtype(&self) -> Dtype;
+    fn adapters(&self) -> Adapters;
+}
+
+/// What is asked of adapters, whether or not there are any.
+pub(super) struct Adapters {
+    pub rank: usize,
+    pub dropout: f64,
+}
+
+// Added later than their kinds: left out of the parameters' document where they are what they were before.
+impl Adapters {
+    pub const RANK: usize = 16;
+    pub const ALPHA: f64 = 32.0;
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
+    pub fn is_rank(rank: &usize) -> bool {
+        *rank == Self::RANK
+    }
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
+    pub fn is_alpha(alpha: &f64) -> bool {
+        *alpha == Self::ALPHA
+    }
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
+    pub fn is_dropout(dropout: &f64) -> bool {
+        *dropout == 0.0
+    }
+
+    fn problems(&self) -> impl Iterator<Item = Problem> + use<> {
+        let dropout = (self.dropout != 0.0).then(|| Problem::new("lora_dropout", "there is no dropout: expected 0"));
+        let most = usize::from(u16::MAX);
+        let rank = (!(1..=most).contains(&self.rank))
+            .then(|| Problem::new("lora_r", format!("expected a rank from 1 to {most}")));
+        rank.into_iter().chain(dropout)
+    }
 }
 
 /// What the GRPO loop reads besides.
@@ -29,7 +63,7 @@ pub(super) fn problems_of_training(params: &impl Trained) -> Vec<Problem> {
         ("warmup_ratio", optimizer.warmup_ratio),
         ("ema_decay", ema_decay.unwrap_or_default()),
     ];
-    shares(&rates).collect()
+    shares(&rates).chain(params.adapters().problems()).collect()
 }
 
 /// Values that the GRPO loop cannot use.
@@ -46,6 +80,9 @@ pub(super) fn problems_of_reinforcement(params: &impl Reinforced) -> Vec<Problem
     if let Some(follow) = &settings.follow {
         problems.extend(at_least_one(&[("ref_model_sync_steps", follow.every)]));
         problems.extend(shares(&[("ref_model_mixup_alpha", follow.share)]));
+        if params.training().lora.is_some() {
+            problems.push(Problem::new("sync_ref_model", "the reference is the model without its adapters: it stays"));
+        }
         if settings.loss.beta == 0.0 {
             problems.push(Problem::new("sync_ref_model", "there is no reference: `beta` is 0"));
         }
@@ -111,6 +148,22 @@ macro_rules! trained {
             /// Keep only each block's input for the backward pass and run the block again there: less memory, about a
             /// third more work, the same weights.
             pub gradient_checkpointing: bool,
+            /// Learn low-rank adapters beside the weights (LoRA). The model is saved with them merged in; its folder
+            /// `adapter` holds them as PEFT has them.
+            #[serde(skip_serializing_if = "std::ops::Not::not")]
+            pub use_peft: bool,
+            /// Rank of the adapters.
+            #[serde(skip_serializing_if = "crate::train::parameters::Adapters::is_rank")]
+            pub lora_r: usize,
+            /// What adapters are multiplied by, times the rank.
+            #[serde(skip_serializing_if = "crate::train::parameters::Adapters::is_alpha")]
+            pub lora_alpha: f64,
+            /// 0: there is no dropout.
+            #[serde(skip_serializing_if = "crate::train::parameters::Adapters::is_dropout")]
+            pub lora_dropout: f64,
+            /// Projections that get one, as `["q_proj", "v_proj"]` (what an empty list means) or `["all-linear"]`.
+            #[serde(skip_serializing_if = "Vec::is_empty")]
+            pub lora_target_modules: Vec<$crate::model::Target>,
             /// Save the running mean of the trained weights with this decay instead of the last ones.
             #[serde(skip_serializing_if = "Option::is_none")]
             pub ema_decay: Option<f64>,
@@ -140,6 +193,11 @@ macro_rules! trained {
                     dtype: $crate::model::Dtype::Float32,
                     micro_batch: 0,
                     gradient_checkpointing: false,
+                    use_peft: false,
+                    lora_r: $crate::train::parameters::Adapters::RANK,
+                    lora_alpha: $crate::train::parameters::Adapters::ALPHA,
+                    lora_dropout: 0.0,
+                    lora_target_modules: Vec::new(),
                     ema_decay: None,
                     logging_steps: $logging,
                     digest_steps: $digest,
@@ -167,6 +225,12 @@ macro_rules! trained {
                     trainable_layers: self.trainable_layers,
                     gradient_checkpointing: self.gradient_checkpointing,
                     ema_decay: self.ema_decay,
+                    lora: self.use_peft.then(|| $crate::model::Lora {
+                        rank: self.lora_r,
+                        alpha: self.lora_alpha,
+                        targets: self.lora_target_modules.clone(),
+                        seed: self.seed,
+                    }),
                 }
             }
             fn pace(&self) -> $crate::train::log::Pace {
@@ -178,6 +242,9 @@ macro_rules! trained {
             }
             fn dtype(&self) -> $crate::model::Dtype {
                 self.dtype
+            }
+            fn adapters(&self) -> $crate::train::parameters::Adapters {
+                $crate::train::parameters::Adapters { rank: self.lora_r, dropout: self.lora_dropout }
             }
         }
     };

@@ -110,8 +110,10 @@ impl Declare for ModelImport {
     const VERSION: u32 = 1;
     const ABOUT: &'static str = "bring a Llama-family checkpoint into the cache: a Hugging Face folder or a GGUF file";
     const DETERMINISM: Determinism = Determinism::Exact;
-    const INPUTS: &'static [InputSpec] =
-        &[InputSpec::required("checkpoint", "a Hugging Face model folder or a .gguf file")];
+    const INPUTS: &'static [InputSpec] = &[
+        InputSpec::required("checkpoint", "a Hugging Face model folder or a .gguf file"),
+        InputSpec::optional("adapter", "a PEFT folder with a LoRA adapter, which is merged into the weights"),
+    ];
     const OUTPUTS: &'static [OutputSpec] = MODEL;
     const WORKER: Worker = TORCH;
     type Params = ImportParams;

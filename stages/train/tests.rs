@@ -1,6 +1,7 @@
 //! The loops over a model that is a table of words: what ran, what was written, and that a run continues where it was
 //! cut.
 
+mod adapters;
 mod group;
 mod preferences;
 mod table;

@@ -4,9 +4,10 @@
 //! Query and key rows are kept with each rotary pair side by side (Meta's order) instead of HF's two halves: rotary
 //! positions are then one complex multiplication.
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use crate::config::Config;
+use crate::lora::{self, Module};
 
 /// Every weight in the transformer's order: embedding, blocks, final norm, and the head where it is not tied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +46,10 @@ pub enum Part {
     Head,
     /// (1, hidden): the head of a reward model
     Score,
+    /// (rank, in): the first half of an adapter
+    LoraA(usize, Module),
+    /// (out, rank): the second
+    LoraB(usize, Module),
 }
 
 /// The parts of a model, in order.
@@ -55,6 +60,7 @@ pub fn parts(config: &Config) -> Vec<Part> {
     if !config.tie_word_embeddings {
         parts.push(if config.scores { Part::Score } else { Part::Head });
     }
+    parts.extend(lora::parts(config));
     parts
 }
 
@@ -174,6 +180,16 @@ impl Part {
         !self.is_norm() && !bias
     }
 
+    /// Whether it belongs to an adapter.
+    pub fn adapts(self) -> bool {
+        matches!(self, Self::LoraA(..) | Self::LoraB(..))
+    }
+
+    /// The dtype it is computed in: that of the blocks, or f32 outside them and in adapters.
+    pub fn kind(self, blocks: Kind) -> Kind {
+        if self.layer().is_some() && !self.adapts() { blocks } else { Kind::Float }
+    }
+
     /// The block it belongs to.
     pub fn layer(self) -> Option<usize> {
         match self {
@@ -189,7 +205,9 @@ impl Part {
             | Self::GateUpBias(layer)
             | Self::Down(layer)
             | Self::DownBias(layer)
-            | Self::AfterFeed(layer) => Some(layer),
+            | Self::AfterFeed(layer)
+            | Self::LoraA(layer, _)
+            | Self::LoraB(layer, _) => Some(layer),
             Self::Embedding | Self::FinalNorm | Self::Head | Self::Score => None,
         }
     }
@@ -225,6 +243,8 @@ impl Part {
             Self::FinalNorm => vec![("model.norm.weight".into(), vec![hidden])],
             Self::Head => vec![("lm_head.weight".into(), vec![config.vocab_size, hidden])],
             Self::Score => vec![("score.weight".into(), vec![1, hidden])],
+            Self::LoraA(layer, module) => vec![lora::source(config, layer, module, "A")],
+            Self::LoraB(layer, module) => vec![lora::source(config, layer, module, "B")],
         }
     }
 
@@ -252,7 +272,11 @@ impl Part {
 
     // How many of its members, from the first, are turned by rotary positions.
     fn turned(self) -> usize {
-        if matches!(self, Self::Qkv(_) | Self::QkvBias(_) | Self::HeadNorms(_)) { 2 } else { 0 }
+        match self {
+            Self::Qkv(_) | Self::QkvBias(_) | Self::HeadNorms(_) => 2,
+            Self::LoraB(_, Module::Query | Module::Key) => 1,
+            _ => 0,
+        }
     }
 }
 
@@ -273,7 +297,6 @@ fn columns(whole: &Tensor) -> i64 {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
-    use tch::Kind;
 
     use super::*;
 

@@ -129,6 +129,9 @@ impl Model for Words {
         let score = |one: &Sequence| one.completion.iter().map(|word| self.logprob(*word as usize) as f32).collect();
         Ok(sequences.iter().map(score).collect())
     }
+    fn log_probabilities_of_base(&mut self, rows: &[Sequence], heat: f64) -> Result<Vec<Vec<f32>>, StageError> {
+        self.log_probabilities(rows, heat)
+    }
     fn prepare_training(&mut self, training: &Training) -> Result<(), StageError> {
         self.rate = training.optimizer.learning_rate;
         Ok(())
