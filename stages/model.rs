@@ -22,11 +22,33 @@ pub struct Sampling {
     pub top_p: f64,
     /// 0 is off.
     pub top_k: usize,
+    /// Tokens less likely than this share of the likeliest one are not drawn; 0 is off.
+    pub min_p: f64,
+    /// Divides the positive logits of tokens that the prompt or the completion holds, and multiplies the negative ones;
+    /// 1 is off.
+    pub repetition_penalty: f64,
+    /// Texts that end a completion.
+    pub stop: Vec<String>,
     /// Tokens at most.
     pub max_new_tokens: usize,
     /// With the request's `stream` and the sample's index, names the random draws of one completion:
     /// batch size and order change none of them.
     pub seed: u64,
+}
+
+impl Default for Sampling {
+    fn default() -> Self {
+        Self {
+            temperature: 0.0,
+            top_p: 1.0,
+            top_k: 0,
+            min_p: 0.0,
+            repetition_penalty: 1.0,
+            stop: Vec::new(),
+            max_new_tokens: 512,
+            seed: 0,
+        }
+    }
 }
 
 /// A prompt to continue.
@@ -41,13 +63,13 @@ pub struct Request {
 }
 
 /// One continuation.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Completion {
-    /// Token ids; the end token is included where the model wrote it.
+    /// Token ids; the end token, or the end of a text of `stop`, is included where the model wrote it.
     pub tokens: Vec<u32>,
     /// Log-probability of each token under the distribution it was drawn from.
     pub logprobs: Vec<f32>,
-    /// Whether an end token was written (false: cut at `max_new_tokens`).
+    /// Whether an end token or a text of `stop` was written (false: cut at `max_new_tokens`).
     pub finished: bool,
 }
 
@@ -287,6 +309,28 @@ pub struct StepReport {
     pub fault: Option<String>,
 }
 
+/// Whoever wants to know how a generation goes.
+pub trait Watch {
+    /// So many tokens were drawn so far.
+    fn drawn(&mut self, tokens: u64);
+
+    /// All completions of a request are there; requests end in any order.
+    fn ended(&mut self, _request: usize, _completions: &[Completion]) -> Result<(), StageError> {
+        Ok(())
+    }
+
+    /// Something that people should know.
+    fn note(&mut self, _message: &str) {}
+}
+
+struct Counting<'a>(&'a mut dyn FnMut(u64));
+
+impl Watch for Counting<'_> {
+    fn drawn(&mut self, tokens: u64) {
+        (self.0)(tokens);
+    }
+}
+
 /// A language model that generates, scores and learns.
 pub trait Model {
     /// Its tokenizer.
@@ -301,13 +345,23 @@ pub trait Model {
     /// The chat template, where the model has one (Jinja text).
     fn chat_template(&self) -> Option<&str>;
 
-    /// Completions, `requests[i].samples` for each request, in order. `progress` is told tokens generated so far.
+    /// Completions, `requests[i].samples` for each request, in order; `watch` is told how it goes.
+    fn generate_watched(
+        &mut self,
+        requests: &[Request],
+        sampling: &Sampling,
+        watch: &mut dyn Watch,
+    ) -> Result<Vec<Vec<Completion>>, StageError>;
+
+    /// The same; `progress` is told tokens generated so far.
     fn generate(
         &mut self,
         requests: &[Request],
         sampling: &Sampling,
         progress: &mut dyn FnMut(u64),
-    ) -> Result<Vec<Vec<Completion>>, StageError>;
+    ) -> Result<Vec<Vec<Completion>>, StageError> {
+        self.generate_watched(requests, sampling, &mut Counting(progress))
+    }
 
     /// Log-probability of every completion token, the logits divided by `temperature`.
     fn log_probabilities(&mut self, sequences: &[Sequence], temperature: f64) -> Result<Vec<Vec<f32>>, StageError>;

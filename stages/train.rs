@@ -6,6 +6,7 @@ pub mod dpo;
 pub mod generate;
 pub mod genrm;
 pub mod group;
+pub mod items;
 pub mod judge;
 pub mod log;
 pub mod order;
@@ -59,6 +60,21 @@ fn at_least_one(counts: &[(&'static str, u64)]) -> impl Iterator<Item = Problem>
 fn shares(shares: &[(&'static str, f64)]) -> impl Iterator<Item = Problem> {
     let wrong = shares.iter().filter(|(_, share)| !(0.0..=1.0).contains(share));
     wrong.map(|(field, share)| Problem::new(*field, format!("`{share}` is no share: expected 0 to 1")))
+}
+
+/// Values that nothing can be drawn with.
+fn problems_of_drawing(top_p: f64, min_p: f64, repetition_penalty: f64, stop: &[String]) -> Vec<Problem> {
+    let mut problems: Vec<Problem> = shares(&[("top_p", top_p), ("min_p", min_p)]).collect();
+    if top_p == 0.0 {
+        problems.push(Problem::new("top_p", "0 leaves no token to draw: expected more, up to 1 (off)"));
+    }
+    if !(repetition_penalty > 0.0 && repetition_penalty.is_finite()) {
+        problems.push(Problem::new("repetition_penalty", "expected a number above 0; 1 is off"));
+    }
+    if stop.iter().any(String::is_empty) {
+        problems.push(Problem::new("stop", "an empty text would end every completion"));
+    }
+    problems
 }
 
 fn report_dropped(dropped: usize, kept: usize, path: &Path, io: &Io) -> Result<(), StageError> {

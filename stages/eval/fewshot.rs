@@ -42,12 +42,6 @@ fn strange(task: &Task, problem: &str) -> StageError {
     StageError::new(format!("task `{}`: {problem}", task.id)).hint("make tasks with `data.tasks`, format `gsm8k`")
 }
 
-/// An answer up to the first text that ends it, if one is there.
-pub fn cut(answer: &str) -> Option<&str> {
-    let end = UNTIL.iter().filter_map(|stop| answer.find(stop)).min()?;
-    Some(&answer[..end])
-}
-
 /// Python's `random.Random`, as far as the harness draws from it.
 struct PythonRandom(Mt);
 
@@ -165,12 +159,5 @@ mod tests {
                 "be46d425c48cdd9b5475a759ddb223af568abc58c8e09ad87cd7349e97c9d7bf"
             ]
         );
-    }
-
-    #[test]
-    fn an_answer_ends_at_the_first_stop() {
-        assert_eq!(cut("#### 6\n\nQuestion: more</s>"), Some("#### 6\n\n"));
-        assert_eq!(cut("#### 6</s>Question:"), Some("#### 6"));
-        assert_eq!(cut("#### 6"), None);
     }
 }

@@ -6,7 +6,7 @@ use plumb_stages::model::Sequence;
 use tch::{Device, Tensor, no_grad_guard};
 
 use crate::pass::below;
-use crate::transformer::{Attend, HIDDEN, Transformer};
+use crate::transformer::{Attend, Transformer};
 
 /// Token ids padded on the right.
 pub struct Padded {
@@ -27,20 +27,6 @@ impl Padded {
         let tokens = Tensor::from_slice(&flat).view([rows.len() as i64, width as i64]).to_device(device);
         Self { tokens, width: width as i64 }
     }
-}
-
-/// (rows, 1, 1, capacity) that hides slots from each prompt's end to `width`; `None` where nothing is padded.
-pub fn hidden_beyond(prompts: &[&[u32]], width: i64, capacity: i64, model: &Transformer) -> Option<Tensor> {
-    if prompts.iter().all(|prompt| prompt.len() as i64 == width) {
-        return None;
-    }
-    let (width, capacity) = (width as usize, capacity as usize);
-    let mut flat = vec![0f32; prompts.len() * capacity];
-    for (prompt, slots) in prompts.iter().zip(flat.chunks_exact_mut(capacity)) {
-        slots[prompt.len()..width].fill(HIDDEN);
-    }
-    let mask = Tensor::from_slice(&flat).view([prompts.len() as i64, 1, 1, capacity as i64]);
-    Some(mask.to_device(model.device).to_kind(model.kind))
 }
 
 /// What is to be predicted, all completions in a row: (tokens)

@@ -12,7 +12,7 @@ use plumb_stages::maths::grpo::GrpoLoss;
 use plumb_stages::maths::preference::DpoLoss;
 use plumb_stages::model::{
     Backend, Completion, Contrast, Cut, Dtype, Lora, Model, Preference, Request, Rollout, Sampling, Sequence,
-    StepReport, Training,
+    StepReport, Training, Watch,
 };
 use serde_json::Value;
 use tch::{Kind, Tensor, no_grad_guard};
@@ -20,11 +20,12 @@ use tokenizers::Tokenizer;
 
 use crate::batch::targets;
 use crate::config::{Config, token_ids};
+use crate::generate::{self, Ends};
 use crate::learner::Learner;
 use crate::pass::predicting;
 use crate::transformer::Transformer;
 use crate::weights::{self, Files, Part};
-use crate::{device, generate, head, init, lora, preference, vocabulary};
+use crate::{device, head, init, lora, memory, preference, vocabulary};
 
 /// Opens model folders on the device that the manner asks for.
 #[derive(Debug, Clone, Copy)]
@@ -212,17 +213,20 @@ impl Model for LanguageModel {
         self.template.as_deref()
     }
 
-    fn generate(
+    fn generate_watched(
         &mut self,
         requests: &[Request],
         sampling: &Sampling,
-        progress: &mut dyn FnMut(u64),
+        watch: &mut dyn Watch,
     ) -> Result<Vec<Vec<Completion>>, StageError> {
         if let Some(empty) = requests.iter().position(|request| request.prompt.is_empty()) {
             return Err(StageError::new(format!("prompt {empty} of a batch has no tokens")));
         }
         self.check(requests.iter().map(|request| request.prompt.as_slice()))?;
-        caught(|| generate::generate(&self.transformer, &self.eos, requests, sampling, progress))
+        let ends = Ends { eos: &self.eos, tokenizer: &self.tokenizer };
+        let drawn = caught(|| generate::generate(&self.transformer, &ends, requests, sampling, watch));
+        let advice = "`with.max_completion_length` and the length of the prompts say how much a sequence takes";
+        drawn.map_err(|error| memory::told(error, self.transformer.device, advice))?
     }
 
     fn log_probabilities(&mut self, sequences: &[Sequence], temperature: f64) -> Result<Vec<Vec<f32>>, StageError> {

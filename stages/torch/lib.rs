@@ -3,6 +3,7 @@
 
 pub mod adamw;
 pub mod batch;
+pub mod cache;
 pub mod config;
 pub mod device;
 pub mod fused;
@@ -15,6 +16,7 @@ pub mod language_model;
 pub mod learner;
 pub mod lora;
 pub mod losses;
+pub mod memory;
 pub mod pass;
 pub mod preference;
 pub mod rotary;

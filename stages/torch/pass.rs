@@ -133,7 +133,7 @@ impl Pass {
                 let (key, value) = &kept[0];
                 let repeated = |whole: &Tensor| whole.index_select(0, &over.prefix_of);
                 let prefix = (repeated(key), repeated(value));
-                let mut attend = Attend::Prefixed { prefix: &prefix, mask: &over.mask };
+                let mut attend = Attend::Prefixed { prefix: &prefix, mask: &over.mask, kept: None };
                 vec![prompts, run(&streams[1], &over.angles, &mut attend)]
             }
         }

@@ -12,6 +12,7 @@ use std::ops::Range;
 
 use tch::{Device, Kind, Tensor};
 
+use crate::cache::Cache;
 use crate::config::{Activation, Config};
 use crate::lora::{self, Adapted};
 use crate::rotary::Angles;
@@ -46,23 +47,13 @@ pub enum Attend<'a> {
         prefix: &'a KeyValue,
         /// (batch, 1, time, prefix + time), added to the scores.
         mask: &'a Tensor,
+        /// Collects each block's keys and values of this pass, without the prefix.
+        kept: Option<&'a mut Vec<KeyValue>>,
     },
     /// Earlier tokens of the same sequence: one row holds sequences of these lengths one after the other.
     Packed(&'a [i64]),
     /// One new token a row, after everything in the cache.
-    Cached(&'a mut Cache),
-}
-
-/// Keys and values of a batch that grows by one token a step, allocated once.
-pub struct Cache {
-    /// Per block; time is the capacity.
-    pub blocks: Vec<KeyValue>,
-    /// Slots in use.
-    pub length: i64,
-    /// (batch, 1, 1, capacity), added to the scores: hides the padding between a short prompt and the new tokens.
-    pub mask: Option<Tensor>,
-    /// (batch, capacity): position of the token in each slot, from which a sliding window is counted.
-    pub positions: Tensor,
+    Cached(&'a Cache),
 }
 
 impl Transformer {
@@ -194,11 +185,13 @@ impl Transformer {
                 }
                 attended
             }
-            Attend::Prefixed { prefix, mask } => {
+            Attend::Prefixed { prefix, mask, kept } => {
                 let (past_key, past_value) = prefix;
-                let key = Tensor::cat(&[past_key, &key], 2);
-                let value = Tensor::cat(&[past_value, &value], 2);
-                self.scores(&query, &key, &value, Some(near.unwrap_or(mask)), false)
+                let all = (Tensor::cat(&[past_key, &key], 2), Tensor::cat(&[past_value, &value], 2));
+                if let Some(kept) = kept {
+                    kept.push((key, value));
+                }
+                self.scores(&query, &all.0, &all.1, Some(near.unwrap_or(mask)), false)
             }
             Attend::Packed(lengths) => {
                 let cut = |whole: &Tensor| whole.split_with_sizes(*lengths, 2);
@@ -209,7 +202,7 @@ impl Transformer {
                 };
                 Tensor::cat(&parts.map(one).collect::<Vec<Tensor>>(), 2)
             }
-            Attend::Cached(cache) => self.one_more(layer, &query, &key, &value, near, cache),
+            Attend::Cached(cache) => self.one_more(layer, &query, &key, &value, cache),
         };
         attended.transpose(1, 2).reshape([batch, time, queries * head])
     }
@@ -234,25 +227,14 @@ impl Transformer {
         match attend {
             Attend::Causal(_) => self.band(window, own.size()[1]),
             Attend::Packed(lengths) => self.band(window, lengths.iter().copied().max().unwrap_or_default()),
-            Attend::Prefixed { prefix, mask } => {
+            Attend::Prefixed { prefix, mask, .. } => {
                 let slots = prefix.0.size()[2];
                 let slots = Tensor::arange(slots, (Kind::Int64, self.device)).unsqueeze(0);
                 let slots = slots.expand([own.size()[0], -1], false);
                 Some(self.hiding(&beyond(&Tensor::cat(&[&slots, own], 1))) + &**mask)
             }
-            Attend::Cached(cache) => {
-                cache.positions.narrow(1, cache.length, 1).copy_(own);
-                if cache.length < window {
-                    return None;
-                }
-                let hidden = self.hiding(&beyond(&cache.positions.narrow(1, 0, cache.length + 1)));
-                Some(
-                    cache
-                        .mask
-                        .as_ref()
-                        .map_or(hidden.shallow_clone(), |mask| hidden + mask.narrow(3, 0, cache.length + 1)),
-                )
-            }
+            // The cache sees to it.
+            Attend::Cached(_) => None,
         }
     }
 
@@ -267,30 +249,12 @@ impl Transformer {
     }
 
     // Query heads that share a key head become rows of one query: no key is repeated.
-    fn one_more(
-        &self,
-        layer: usize,
-        query: &Tensor,
-        key: &Tensor,
-        value: &Tensor,
-        near: Option<&Tensor>,
-        cache: &mut Cache,
-    ) -> Tensor {
+    fn one_more(&self, layer: usize, query: &Tensor, key: &Tensor, value: &Tensor, cache: &Cache) -> Tensor {
         let (batch, queries, _, head) = query.size4().expect("queries have four dimensions");
         let keys = self.config.num_key_value_heads;
-        let length = cache.length;
-        let (past_key, past_value) = &cache.blocks[layer];
-        past_key.narrow(2, length, 1).copy_(key);
-        past_value.narrow(2, length, 1).copy_(value);
-        let mask = cache.mask.as_ref().map(|mask| mask.narrow(3, 0, length + 1));
-        let attended = self.look(
-            &query.reshape([batch, keys, queries / keys, head]),
-            &past_key.narrow(2, 0, length + 1),
-            &past_value.narrow(2, 0, length + 1),
-            near.or(mask.as_ref()),
-            false,
-        );
-        attended.reshape([batch, queries, 1, head])
+        let seen = cache.extended(layer, key, value, self.config.layers[layer].window);
+        let query = query.reshape([batch, keys, queries / keys, head]);
+        self.look(&query, &seen.key, &seen.value, seen.mask.as_ref(), false).reshape([batch, queries, 1, head])
     }
 
     fn scores(&self, query: &Tensor, key: &Tensor, value: &Tensor, mask: Option<&Tensor>, causal: bool) -> Tensor {

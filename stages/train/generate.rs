@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{at_least_one, tokens};
+use super::{at_least_one, items, problems_of_drawing, tokens};
 use crate::data::hash;
 use crate::eval::fewshot;
 use crate::jsonl;
@@ -31,6 +31,12 @@ pub struct Params {
     pub top_p: f64,
     /// Best tokens to draw from; 0 is off.
     pub top_k: usize,
+    /// Tokens less likely than this share of the likeliest one are not drawn; 0 is off.
+    pub min_p: f64,
+    /// Makes tokens less likely that the prompt or the answer holds (HF's rule); 1 is off.
+    pub repetition_penalty: f64,
+    /// Texts that end an answer, of which they are no part.
+    pub stop: Vec<String>,
     /// Tokens of an answer at most.
     pub max_completion_length: usize,
     /// Only the first so many tasks.
@@ -58,6 +64,9 @@ impl Default for Params {
             temperature: 1.0,
             top_p: 1.0,
             top_k: 0,
+            min_p: 0.0,
+            repetition_penalty: 1.0,
+            stop: Vec::new(),
             max_completion_length: 512,
             limit: None,
             seed: 0,
@@ -76,7 +85,8 @@ impl Declare for EvalGenerate {
     // 2: a response carries its prompt.
     // 3: and how it was drawn.
     // 4: plain prompts begin as the tokenizer begins a text; `strftime_now` of chat templates is defined.
-    const VERSION: u32 = 4;
+    // 5: continuous batching (the last bits of logits moved); few-shot answers end at their texts.
+    const VERSION: u32 = 5;
     const ABOUT: &'static str = "let a policy answer tasks";
     const DETERMINISM: Determinism = Determinism::Seeded;
     const INPUTS: &'static [InputSpec] = &[
@@ -97,6 +107,7 @@ impl Declare for EvalGenerate {
         if params.samples > 0 && params.temperature <= 0.0 {
             problems.push(Problem::new("temperature", "sampled answers need a temperature above 0"));
         }
+        problems.extend(problems_of_drawing(params.top_p, params.min_p, params.repetition_penalty, &params.stop));
         problems
     }
 }
@@ -147,19 +158,26 @@ impl Decoding {
             Ok(Request { prompt, samples: self.samples, stream })
         };
         let requests = asked.iter().map(request).collect::<Result<Vec<_>, StageError>>()?;
+        let stop = ends(params);
+        for (request, (task, _)) in requests.iter().zip(asked) {
+            tokens::check_context(model, &task.id, request.prompt.len() + params.max_completion_length)?;
+        }
         let sampling = Sampling {
             temperature: self.temperature,
             top_p: params.top_p,
             top_k: params.top_k,
+            min_p: params.min_p,
+            repetition_penalty: params.repetition_penalty,
+            stop: stop.clone(),
             max_new_tokens: params.max_completion_length,
             seed: params.seed,
         };
-        let drawn = model.generate(&requests, &sampling, &mut |drawn| io.progress(drawn, None, "tokens"))?;
+        let drawn = items::generate(model, &requests, &sampling, io, self.name)?;
         let gen_kwargs = self.gen_kwargs(params);
         let responses = |(completions, (task, prompt)): (&Vec<Completion>, &(&Task, &str))| {
             let response = |(sample, completion): (usize, &Completion)| {
                 let whole = tokens::decode(model, completion)?;
-                let cut = params.num_fewshot.and_then(|_| fewshot::cut(&whole)).map(str::to_string);
+                let cut = tokens::before(&whole, &stop).map(str::to_string);
                 Ok(Response {
                     task: (*task).clone(),
                     sample,
@@ -179,17 +197,28 @@ impl Decoding {
 
     // As lm-eval writes them beside a prompt.
     fn gen_kwargs(&self, params: &Params) -> Value {
-        let until: &[&str] = if params.num_fewshot.is_some() { &fewshot::UNTIL } else { &[] };
         let mut told = json!({
             "do_sample": self.temperature > 0.0,
             "max_gen_toks": params.max_completion_length,
             "temperature": self.temperature,
-            "until": until,
+            "until": ends(params),
         });
         if self.temperature > 0.0 {
             told["top_k"] = json!(params.top_k);
             told["top_p"] = json!(params.top_p);
+            if params.min_p > 0.0 {
+                told["min_p"] = json!(params.min_p);
+            }
+        }
+        if params.repetition_penalty != 1.0 {
+            told["repetition_penalty"] = json!(params.repetition_penalty);
         }
         told
     }
+}
+
+// Those of the few-shot prompt first.
+fn ends(params: &Params) -> Vec<String> {
+    let until: &[&str] = if params.num_fewshot.is_some() { &fewshot::UNTIL } else { &[] };
+    until.iter().map(ToString::to_string).chain(params.stop.iter().cloned()).collect()
 }

@@ -261,7 +261,7 @@ pub fn greedy_texts(
             requests.len() - 1
         });
     }
-    let sampling = Sampling { temperature: 0.0, top_p: 1.0, top_k: 0, max_new_tokens, seed: 0 };
+    let sampling = Sampling { max_new_tokens, ..Sampling::default() };
     let answers = model.generate(&requests, &sampling, &mut |_| {})?;
     let text = |prompt: &Vec<u32>| {
         let answer = &answers[places[prompt]][0];

@@ -6,7 +6,7 @@ use plumb_engine::stage::{Declare, Determinism, InputSpec, OutputSpec, Problem, 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{at_least_one, tokens};
+use super::{at_least_one, items, problems_of_drawing, tokens};
 use crate::data::{hash, placement};
 use crate::jsonl;
 use crate::judging::template::{Template, judge_prompt};
@@ -26,6 +26,14 @@ pub struct Params {
     pub temperature: f64,
     /// Nucleus; 1 is off.
     pub top_p: f64,
+    /// Best tokens to draw from; 0 is off.
+    pub top_k: usize,
+    /// Tokens less likely than this share of the likeliest one are not drawn; 0 is off.
+    pub min_p: f64,
+    /// Makes tokens less likely that the prompt or the judgment holds (HF's rule); 1 is off.
+    pub repetition_penalty: f64,
+    /// Texts that end a judgment, of which they are no part.
+    pub stop: Vec<String>,
     /// Tokens of a judgment at most.
     pub max_completion_length: usize,
     /// Pairs whose prompt has more tokens are left out and counted; no bound when left out.
@@ -47,6 +55,10 @@ impl Default for Params {
             both_orders: false,
             temperature: 0.0,
             top_p: 1.0,
+            top_k: 0,
+            min_p: 0.0,
+            repetition_penalty: 1.0,
+            stop: Vec::new(),
             max_completion_length: 512,
             max_prompt_length: None,
             limit: None,
@@ -62,7 +74,8 @@ pub struct BenchJudge;
 impl Declare for BenchJudge {
     const KIND: &'static str = "bench.judge";
     // 2: plain prompts begin as the tokenizer begins a text; `strftime_now` of chat templates is defined.
-    const VERSION: u32 = 2;
+    // 3: continuous batching: the last bits of logits moved.
+    const VERSION: u32 = 3;
     const ABOUT: &'static str = "let a model judge preference pairs";
     const DETERMINISM: Determinism = Determinism::Seeded;
     const INPUTS: &'static [InputSpec] = &[
@@ -74,7 +87,10 @@ impl Declare for BenchJudge {
     type Params = Params;
 
     fn check(params: &Params) -> Vec<Problem> {
-        at_least_one(&[("max_completion_length", params.max_completion_length as u64)]).collect()
+        let lengths = [("max_completion_length", params.max_completion_length as u64)];
+        at_least_one(&lengths)
+            .chain(problems_of_drawing(params.top_p, params.min_p, params.repetition_penalty, &params.stop))
+            .collect()
     }
 }
 
@@ -91,6 +107,7 @@ pub fn run(backend: &dyn Backend, params: &Params, io: &Io) -> Result<(), StageE
             dropped += 1;
             continue;
         }
+        tokens::check_context(model.as_ref(), &pair.id, prompt.len() + params.max_completion_length)?;
         let stream = hash::number(&[&pair.id, if order == Order::Original { "original" } else { "swapped" }]);
         requests.push(Request { prompt, samples: 1, stream });
         shown.push((order, pair));
@@ -115,14 +132,18 @@ fn judge(
     let sampling = Sampling {
         temperature: params.temperature,
         top_p: params.top_p,
-        top_k: 0,
+        top_k: params.top_k,
+        min_p: params.min_p,
+        repetition_penalty: params.repetition_penalty,
+        stop: params.stop.clone(),
         max_new_tokens: params.max_completion_length,
         seed: params.seed,
     };
-    let completions = model.generate(requests, &sampling, &mut |drawn| io.progress(drawn, None, "tokens"))?;
+    let completions = items::generate(model, requests, &sampling, io, "judgments")?;
     let judgment = |((order, pair), completions): ((Order, Pair), Vec<crate::model::Completion>)| {
         let completion = completions.into_iter().next();
         let text = completion.as_ref().map(|completion| tokens::decode(model, completion)).transpose()?;
+        let text = text.map(|text| tokens::before(&text, &params.stop).map(str::to_string).unwrap_or(text));
         let finished = completion.is_some_and(|completion| completion.finished);
         Ok(Judgment { pair, order, model_judgment: text, finished })
     };

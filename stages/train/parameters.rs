@@ -6,8 +6,8 @@ use plumb_engine::stage::Problem;
 
 use super::group::Settings;
 use super::log::Pace;
-use super::{at_least_one, shares};
-use crate::model::{Dtype, Training};
+use super::{at_least_one, problems_of_drawing, shares};
+use crate::model::{Dtype, Sampling, Training};
 
 /// What every training loop reads of its parameters.
 pub(super) trait Trained {
@@ -95,6 +95,8 @@ pub(super) fn problems_of_reinforcement(params: &impl Reinforced) -> Vec<Problem
             problems.push(Problem::new(field, "expected a number above 0"));
         }
     }
+    let Sampling { top_p, min_p, repetition_penalty, .. } = settings.sampling;
+    problems.extend(problems_of_drawing(top_p, min_p, repetition_penalty, &[]));
     if settings.sampling.temperature <= 0.0 {
         problems.push(Problem::new("temperature", "greedy groups have no spread: expected a number above 0"));
     }
@@ -273,6 +275,14 @@ macro_rules! reinforced {
                 max_prompt_length: Option<usize> = None,
                 /// Temperature of sampling.
                 temperature: f64 = 1.0,
+                /// Nucleus; 1 is off.
+                top_p: f64 = 1.0,
+                /// Best tokens to draw from; 0 is off.
+                top_k: usize = 0,
+                /// Tokens less likely than this share of the likeliest one are not drawn; 0 is off.
+                min_p: f64 = 0.0,
+                /// Makes tokens less likely that the prompt or the completion holds (HF's rule); 1 is off.
+                repetition_penalty: f64 = 1.0,
                 /// Weight of the k3 divergence from the initial model; 0 loads no reference.
                 beta: f64 = 0.0,
                 /// Weigh that divergence by the ratio.
@@ -321,10 +331,13 @@ macro_rules! reinforced {
                     num_iterations: self.num_iterations,
                     sampling: $crate::model::Sampling {
                         temperature: self.temperature,
-                        top_p: 1.0,
-                        top_k: 0,
+                        top_p: self.top_p,
+                        top_k: self.top_k,
+                        min_p: self.min_p,
+                        repetition_penalty: self.repetition_penalty,
                         max_new_tokens: self.max_completion_length,
                         seed: self.seed,
+                        ..$crate::model::Sampling::default()
                     },
                     loss: $crate::maths::grpo::GrpoLoss {
                         epsilon: self.epsilon,

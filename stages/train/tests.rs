@@ -239,6 +239,31 @@ fn judging_both_orders_writes_both_as_they_were_shown() {
 }
 
 #[test]
+fn a_killed_judge_is_asked_for_the_rest_only() {
+    let pairs: Vec<Pair> = ["one", "two", "three", "four", "five"].map(|id| pair(id, Side::A, None)).into();
+    let params = judge::Params { template: Template::Miniature, ..judge::Params::default() };
+    let judged = |bench: &Bench| std::fs::read(bench.path("out-judgments")).expect("judgments");
+    let whole = Bench::new();
+    jsonl::write(&whole.path("pairs"), &pairs).expect("writes");
+    judge::run(&whole.backend, &params, &whole.io(&["model", "pairs"])).expect("runs");
+    let cut = Bench::new();
+    jsonl::write(&cut.path("pairs"), &pairs).expect("writes");
+    for answers in [2, 1, u64::MAX] {
+        cut.backend.faults.answers.set(answers);
+        let result = judge::run(&cut.backend, &params, &cut.io(&["model", "pairs"]));
+        assert_eq!(result.is_ok(), answers == u64::MAX);
+        if answers == 1 {
+            // Of the last line, only the beginning reached the disk.
+            let kept = cut.path("state").join("judgments.jsonl");
+            let text = std::fs::read_to_string(&kept).expect("what was kept");
+            std::fs::write(&kept, &text[..text.len() - 9]).expect("writes");
+        }
+    }
+    assert_eq!(judged(&cut), judged(&whole));
+    assert_eq!(cut.backend.faults.asked.get(), 6, "the one that was cut is asked again, the others once each");
+}
+
+#[test]
 fn answers_are_greedy_first_and_then_sampled() {
     let bench = Bench::new();
     bench.model("model", &[0.0, 0.0, 0.0, 3.0, 0.0, 0.0]);

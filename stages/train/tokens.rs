@@ -42,6 +42,11 @@ pub fn decode(model: &dyn Model, completion: &Completion) -> Result<String, Stag
     text.map_err(|error| StageError::new(format!("the tokenizer cannot write a completion: {error}")))
 }
 
+/// What stands before the first of these texts; `None` where none of them is there.
+pub fn before<'a>(text: &'a str, stop: &[String]) -> Option<&'a str> {
+    stop.iter().filter_map(|stop| text.find(stop.as_str())).min().map(|end| &text[..end])
+}
+
 /// What a demonstration teaches: its prompt, and its completion with the end token, cut at `max_length` tokens in all.
 /// `None` where the prompt alone fills that.
 pub fn sequence(
@@ -104,5 +109,14 @@ mod tests {
         // What a template wrote begins with it already.
         assert_eq!(prompt("<bos> a b"), [0, 2, 3]);
         assert_eq!(prompt(""), [0u32; 0]);
+    }
+
+    #[test]
+    fn a_text_ends_before_the_first_of_its_ends() {
+        let stop = ["Question:".to_string(), "</s>".to_string()];
+        assert_eq!(before("#### 6\n\nQuestion: more</s>", &stop), Some("#### 6\n\n"));
+        assert_eq!(before("#### 6</s>Question:", &stop), Some("#### 6"));
+        assert_eq!(before("#### 6", &stop), None);
+        assert_eq!(before("#### 6", &[]), None);
     }
 }

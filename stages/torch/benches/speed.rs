@@ -82,7 +82,7 @@ fn generate(folder: &Path) -> f64 {
         stream: row as u64,
     };
     let requests: Vec<Request> = (0..BATCH).map(request).collect();
-    let mut sampling = Sampling { temperature: 0.0, top_p: 1.0, top_k: 0, max_new_tokens: 4, seed: 0 };
+    let mut sampling = Sampling { max_new_tokens: 4, ..Sampling::default() };
     model.generate(&requests, &sampling, &mut |_| {}).expect("generates");
     sampling.max_new_tokens = NEW;
     let start = cpu_seconds();

@@ -241,7 +241,7 @@ fn grpo(model: &mut LanguageModel) -> Measured {
     let (prompts, group, length) = (shape[0], shape[1], shape[2]);
     let text = |number: usize| format!(" {}", WORDS[number % WORDS.len()]).repeat(PROMPT);
     let encoded: Vec<Vec<u32>> = (0..prompts).map(|number| tokens::encode(model, &text(number)).unwrap()).collect();
-    let sampling = Sampling { temperature: 1.0, top_p: 1.0, top_k: 0, max_new_tokens: length, seed: 1 };
+    let sampling = Sampling { temperature: 1.0, max_new_tokens: length, seed: 1, ..Sampling::default() };
     let loss = GrpoLoss { max_completion_length: length, ..GrpoLoss::default() };
     let mut stream = 0;
     timed(|| {

@@ -86,7 +86,7 @@ fn greedy_continuations_are_those_of_transformers() {
     for Fixture { name, mut model, recorded, .. } in fixtures() {
         let request = |(stream, prompt): (u64, &&[u32])| Request { prompt: prompt.to_vec(), samples: 1, stream };
         let requests: Vec<Request> = (0u64..).zip(&PROMPTS).map(request).collect();
-        let sampling = Sampling { temperature: 0.0, top_p: 1.0, top_k: 0, max_new_tokens: 12, seed: 0 };
+        let sampling = Sampling { max_new_tokens: 12, ..Sampling::default() };
         let drawn = model.generate(&requests, &sampling, &mut |_| {}).unwrap();
         for (row, completions) in drawn.iter().enumerate() {
             let expected: Vec<i64> = Vec::try_from(&recorded[&format!("greedy.{row}")]).unwrap();

@@ -142,7 +142,7 @@ fn generation_with_a_cache_scores_as_the_whole_sequence_does() {
     let prompts: [&[u32]; 3] = [&[3, 9, 12, 7], &[5, 6], &[30, 31, 32, 33, 34, 35]];
     let request = |(stream, prompt): (u64, &&[u32])| Request { prompt: prompt.to_vec(), samples: 3, stream };
     let requests: Vec<Request> = (0u64..).zip(&prompts).map(request).collect();
-    let sampling = Sampling { temperature: 0.7, top_p: 1.0, top_k: 0, max_new_tokens: 12, seed: 4 };
+    let sampling = Sampling { temperature: 0.7, max_new_tokens: 12, seed: 4, ..Sampling::default() };
     let drawn = model.generate(&requests, &sampling, &mut |_| {}).expect("generates");
     for (request, completions) in requests.iter().zip(&drawn) {
         assert_eq!(completions.len(), 3);

@@ -15,7 +15,7 @@ use crate::maths::grpo::GrpoLoss;
 use crate::maths::preference::{DpoLoss, LogRatio, centred_bradley_terry};
 use crate::model::{
     Backend, Completion, Contrast, Cut, Dtype, Model, Preference, Request, Rollout, Sampling, Sequence, StepReport,
-    Training,
+    Training, Watch,
 };
 use crate::train::chain::Link;
 use crate::train::log::StepRow;
@@ -36,6 +36,10 @@ pub struct Faults {
     pub power: Cell<u64>,
     /// A weight is jolted, once.
     pub jolt: Cell<u64>,
+    /// Prompts that are answered before the power fails.
+    pub answers: Cell<u64>,
+    /// Prompts that were answered, whatever went wrong then.
+    pub asked: Cell<u64>,
 }
 
 /// Opens distributions over words.
@@ -84,7 +88,7 @@ impl Words {
     }
 
     fn update(&mut self) -> Result<(), StageError> {
-        let Faults { power, jolt } = &*self.faults;
+        let Faults { power, jolt, .. } = &*self.faults;
         if power.get() == 0 {
             return Err(StageError::new("killed"));
         }
@@ -110,11 +114,11 @@ impl Model for Words {
     fn context(&self) -> usize {
         1024
     }
-    fn generate(
+    fn generate_watched(
         &mut self,
         requests: &[Request],
         sampling: &Sampling,
-        _progress: &mut dyn FnMut(u64),
+        watch: &mut dyn Watch,
     ) -> Result<Vec<Vec<Completion>>, StageError> {
         let draw = |request: &Request, sample: usize| {
             let best = (1..WORDS.len()).max_by(|one, other| self.logits[*one].total_cmp(&self.logits[*other]));
@@ -123,7 +127,18 @@ impl Model for Words {
             let logprobs = vec![self.logprob(word) as f32, 0.0];
             Some(Completion { tokens: vec![word as u32, 0], logprobs, finished: true })
         };
-        Ok(requests.iter().map(|request| (0..request.samples).filter_map(|one| draw(request, one)).collect()).collect())
+        let mut answer = |(index, request): (usize, &Request)| {
+            let Faults { answers, asked, .. } = &*self.faults;
+            if answers.get() == 0 {
+                return Err(StageError::new("killed"));
+            }
+            answers.set(answers.get() - 1);
+            asked.set(asked.get() + 1);
+            let completions: Vec<Completion> = (0..request.samples).filter_map(|one| draw(request, one)).collect();
+            watch.ended(index, &completions)?;
+            Ok(completions)
+        };
+        requests.iter().enumerate().map(&mut answer).collect()
     }
     fn log_probabilities(&mut self, sequences: &[Sequence], _: f64) -> Result<Vec<Vec<f32>>, StageError> {
         let score = |one: &Sequence| one.completion.iter().map(|word| self.logprob(*word as usize) as f32).collect();
@@ -222,7 +237,14 @@ impl Bench {
     pub fn new() -> Self {
         let bench = Self {
             folder: tempfile::tempdir().expect("a folder"),
-            backend: Table { faults: Rc::new(Faults { power: Cell::new(u64::MAX), jolt: Cell::new(0) }) },
+            backend: Table {
+                faults: Rc::new(Faults {
+                    power: Cell::new(u64::MAX),
+                    jolt: Cell::new(0),
+                    answers: Cell::new(u64::MAX),
+                    asked: Cell::new(0),
+                }),
+            },
         };
         bench.model("model", &[0.0; 6]);
         bench
