@@ -266,7 +266,7 @@ fn a_checkpoint_holds_the_adapters_alone_and_continues_bit_for_bit() {
 fn what_is_generated_through_an_adapter_scores_as_what_is_written() {
     let mut model = trained(&[Target::AllLinear], Dtype::Float32, 5);
     let request = Request { prompt: reference().tokens[0][..4].to_vec(), samples: 2, stream: 1 };
-    let sampling = Sampling { temperature: 1.0, top_p: 1.0, top_k: 0, max_new_tokens: 6, seed: 2 };
+    let sampling = Sampling { temperature: 1.0, max_new_tokens: 6, seed: 2, ..Sampling::default() };
     let written = model.generate(std::slice::from_ref(&request), &sampling, &mut |_| {}).unwrap().remove(0);
     for completion in written {
         let sequence = Sequence { prompt: request.prompt.clone(), completion: completion.tokens };
