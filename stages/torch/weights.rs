@@ -6,7 +6,7 @@ use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use memmap2::Mmap;
+use memmap2::{Mmap, UncheckedAdvice};
 use plumb_engine::stage::StageError;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors, View};
@@ -99,7 +99,18 @@ impl Files {
         let (kind, bytes) = self.find(name, shape)?;
         let tensor = Tensor::f_from_data_size(bytes, shape, kind);
         let tensor = tensor.map_err(|error| StageError::new(format!("tensor `{name}`: {error}")))?;
-        Ok(tensor.to_kind(Kind::Float))
+        let tensor = tensor.to_kind(Kind::Float);
+        self.let_go(name);
+        Ok(tensor)
+    }
+
+    // The pages of a tensor that was copied: kept, they would make the process look twice as large as its weights.
+    fn let_go(&self, name: &str) {
+        let Some(place) = self.place.get(name) else { return };
+        let (_, map) = &self.maps[place.file];
+        // SAFETY: the map is of a file and read-only: pages that are read again come from the file. It is advice, so
+        // that a refusal changes nothing.
+        let _ = unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, place.bytes.start, place.bytes.len()) };
     }
 
     /// Whether a tensor is there with that shape and a supported dtype.

@@ -43,7 +43,9 @@ fn score(folder: &Path) -> Vec<Vec<f32>> {
 /// Cuts `model.safetensors` into this many shards with their index.
 fn shard(folder: &Path, shards: usize) {
     let whole = std::fs::read(folder.join("model.safetensors")).unwrap();
-    let tensors = SafeTensors::deserialize(&whole).unwrap().tensors();
+    let mut tensors = SafeTensors::deserialize(&whole).unwrap().tensors();
+    // The crate's order differs from run to run.
+    tensors.sort_by(|(one, _), (other, _)| one.cmp(other));
     let mut places = BTreeMap::new();
     for (number, part) in tensors.chunks(tensors.len().div_ceil(shards)).enumerate() {
         let name = format!("model-{:05}-of-{shards:05}.safetensors", number + 1);

@@ -83,6 +83,28 @@ fn apart(model: &Transformer, folder: &Path, stream: &Tensor, rows: &[(usize, us
     (0i64..).zip(rows).map(of).fold(0.0, f64::max)
 }
 
+// Bytes, of the kernel's own count of this process.
+fn resident(field: &str) -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with(field)).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() * 1024.0
+}
+
+#[test]
+fn opening_holds_the_weights_once() {
+    let Some(folder) = std::env::var_os("PLUMB_REAL_FOLDER").map(PathBuf::from) else {
+        eprintln!("skipped: PLUMB_REAL_FOLDER names no model folder");
+        return;
+    };
+    let weights = std::fs::metadata(folder.join("model.safetensors")).unwrap().len() as f64;
+    let before = resident("VmRSS");
+    let model = LanguageModel::open(&folder, Dtype::Float32, &Manner { device: "cpu".into(), threads: 1 }).unwrap();
+    let peak = (resident("VmHWM") - before) / weights;
+    eprintln!("{peak:.2} times the {weights} bytes of {} weights at most", model.transformer().weights.len());
+    // The tokenizer, and one matrix that is fused.
+    assert!(peak < 1.3, "{peak}");
+}
+
 #[test]
 fn real_weights_give_the_logits_and_the_greedy_texts_of_transformers() {
     let Some((files, python)) = ggufs() else { return };
