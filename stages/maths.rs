@@ -9,6 +9,7 @@ pub mod gae;
 pub mod grpo;
 pub mod length;
 pub mod pass_at_k;
+pub mod ppo;
 pub mod preference;
 pub mod reward;
 pub mod supervised;

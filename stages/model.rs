@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokenizers::Tokenizer;
 
 use crate::maths::grpo::GrpoLoss;
+use crate::maths::ppo::PpoLoss;
 use crate::maths::preference::DpoLoss;
 
 /// How to draw tokens.
@@ -114,6 +115,21 @@ pub struct Preference {
     pub rejected: Sequence,
     /// Summed log-probabilities of the two under the reference.
     pub reference: [f64; 2],
+}
+
+/// A completion with what PPO learns from it, one number a token.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Estimated {
+    /// Prompt and completion.
+    pub sequence: Sequence,
+    /// Whitened advantages.
+    pub advantages: Vec<f32>,
+    /// Log-probabilities when it was drawn.
+    pub old_logprobs: Vec<f32>,
+    /// Values when it was drawn.
+    pub old_values: Vec<f32>,
+    /// What the values should have been.
+    pub returns: Vec<f32>,
 }
 
 /// Two whole texts that a reward model compares.
@@ -401,6 +417,15 @@ pub trait Model {
     /// One optimiser step of a reward model on the Bradley-Terry loss, the mean over the contrasts, so many in a pass (0
     /// takes all); `centre` weighs the squared sum of each two rewards.
     fn reward_step(&mut self, contrasts: &[Contrast], centre: f64, at_once: usize) -> Result<StepReport, StageError>;
+
+    /// One update of a policy on PPO's clipped loss, the mean over completion tokens, so many rows in a pass (0 takes all).
+    fn ppo_step(&mut self, rows: &[Estimated], loss: &PpoLoss, at_once: usize) -> Result<StepReport, StageError>;
+
+    /// What a reward model gives the states before each completion token: the values of a value model.
+    fn values(&mut self, sequences: &[Sequence]) -> Result<Vec<Vec<f32>>, StageError>;
+
+    /// One update of a value model on PPO's clipped and weighted value loss.
+    fn value_step(&mut self, rows: &[Estimated], loss: &PpoLoss, at_once: usize) -> Result<StepReport, StageError>;
 
     /// Writes an HF model folder (config.json, model.safetensors, tokenizer.json, …).
     fn save(&self, folder: &Path) -> Result<(), StageError>;

@@ -12,6 +12,7 @@ pub mod log;
 pub mod order;
 pub mod packing;
 mod parameters;
+pub mod ppo;
 mod preferences;
 pub mod reward;
 pub mod rlhf;
@@ -49,6 +50,7 @@ pub fn register(registry: Registry) -> Registry {
         .declare::<reward::RmTrain>()
         .declare::<bench_reward::BenchReward>()
         .declare::<rlhf::ActorRlhf>()
+        .declare::<ppo::ActorPpo>()
         .declare::<judge::BenchJudge>()
         .declare::<generate::EvalGenerate>()
 }

@@ -9,10 +9,11 @@ use plumb_engine::io::Manner;
 use plumb_engine::stage::StageError;
 use plumb_stages::chat;
 use plumb_stages::maths::grpo::GrpoLoss;
+use plumb_stages::maths::ppo::PpoLoss;
 use plumb_stages::maths::preference::DpoLoss;
 use plumb_stages::model::{
-    Backend, Completion, Contrast, Cut, Dtype, Lora, Model, Preference, Request, Rollout, Sampling, Sequence,
-    StepReport, Training, Watch,
+    Backend, Completion, Contrast, Cut, Dtype, Estimated, Lora, Model, Preference, Request, Rollout, Sampling,
+    Sequence, StepReport, Training, Watch,
 };
 use serde_json::Value;
 use tch::{Kind, Tensor, no_grad_guard};
@@ -25,7 +26,7 @@ use crate::learner::Learner;
 use crate::pass::predicting;
 use crate::transformer::Transformer;
 use crate::weights::{self, Files, Part};
-use crate::{device, head, init, lora, memory, preference, vocabulary};
+use crate::{device, head, init, lora, memory, preference, value, vocabulary};
 
 /// Opens model folders on the device that the manner asks for.
 #[derive(Debug, Clone, Copy)]
@@ -325,6 +326,21 @@ impl Model for LanguageModel {
     fn reward_step(&mut self, contrasts: &[Contrast], centre: f64, at_once: usize) -> Result<StepReport, StageError> {
         let (learner, transformer) = self.learning()?;
         caught(|| preference::reward_step(learner, transformer, contrasts, centre, at_once))
+    }
+
+    fn ppo_step(&mut self, rows: &[Estimated], loss: &PpoLoss, at_once: usize) -> Result<StepReport, StageError> {
+        let (learner, transformer) = self.learning()?;
+        caught(|| value::ppo_step(learner, transformer, rows, loss, at_once))
+    }
+
+    fn values(&mut self, sequences: &[Sequence]) -> Result<Vec<Vec<f32>>, StageError> {
+        let parts = parts_of(sequences);
+        caught(|| parts.into_iter().flat_map(|part| value::values(&self.transformer, part)).collect())
+    }
+
+    fn value_step(&mut self, rows: &[Estimated], loss: &PpoLoss, at_once: usize) -> Result<StepReport, StageError> {
+        let (learner, transformer) = self.learning()?;
+        caught(|| value::value_step(learner, transformer, rows, loss, at_once))
     }
 
     fn save(&self, folder: &Path) -> Result<(), StageError> {

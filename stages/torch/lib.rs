@@ -24,5 +24,6 @@ pub mod sampling;
 pub mod stages;
 pub mod step;
 pub mod transformer;
+pub mod value;
 pub mod vocabulary;
 pub mod weights;

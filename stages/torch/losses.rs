@@ -5,3 +5,4 @@ pub mod bradley_terry;
 pub mod cross_entropy;
 pub mod dpo;
 pub mod grpo;
+pub mod ppo;

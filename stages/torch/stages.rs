@@ -6,11 +6,12 @@ use plumb_stages::train::dpo::Dpo;
 use plumb_stages::train::generate::EvalGenerate;
 use plumb_stages::train::genrm::GenrmTrain;
 use plumb_stages::train::judge::BenchJudge;
+use plumb_stages::train::ppo::ActorPpo;
 use plumb_stages::train::reward::RmTrain;
 use plumb_stages::train::rlhf::ActorRlhf;
 use plumb_stages::train::sft::Sft;
 use plumb_stages::train::source::{ModelImport, ModelInit};
-use plumb_stages::train::{bench_reward, dpo, generate, genrm, judge, reward, rlhf, sft};
+use plumb_stages::train::{bench_reward, dpo, generate, genrm, judge, ppo, reward, rlhf, sft};
 
 use crate::language_model::Torch;
 use crate::{import, init};
@@ -25,6 +26,7 @@ pub fn registry() -> Registry {
         .run_with::<RmTrain>(|params, io| reward::run(&Torch, &params, io))
         .run_with::<BenchReward>(|params, io| bench_reward::run(&Torch, &params, io))
         .run_with::<GenrmTrain>(|params, io| genrm::run(&Torch, &params, io))
+        .run_with::<ActorPpo>(|params, io| ppo::run(&Torch, &params, io))
         .run_with::<ActorRlhf>(|params, io| rlhf::run(&Torch, &params, io))
         .run_with::<BenchJudge>(|params, io| judge::run(&Torch, &params, io))
         .run_with::<EvalGenerate>(|params, io| generate::run(&Torch, &params, io))

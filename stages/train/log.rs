@@ -110,9 +110,32 @@ impl Log {
     pub fn finish_with(
         &mut self,
         step: u64,
-        (met, metrics): (Met, Values),
+        told: (Met, Values),
         pace: Pace,
         (model, reference): (&dyn Model, Option<&dyn Model>),
+        io: &Io,
+    ) -> Result<(), StageError> {
+        self.finish_beside(step, told, pace, (model, reference.map(Beside::Reference)), io)
+    }
+
+    /// [`Log::finish`] where a checkpoint holds a second model that learns, under [`LEARNER`].
+    pub fn finish_with_learner(
+        &mut self,
+        step: u64,
+        told: (Met, Values),
+        pace: Pace,
+        (model, learner): (&dyn Model, &dyn Model),
+        io: &Io,
+    ) -> Result<(), StageError> {
+        self.finish_beside(step, told, pace, (model, Some(Beside::Learner(learner))), io)
+    }
+
+    fn finish_beside(
+        &mut self,
+        step: u64,
+        (met, metrics): (Met, Values),
+        pace: Pace,
+        (model, beside): (&dyn Model, Option<Beside>),
         io: &Io,
     ) -> Result<(), StageError> {
         let last = step == pace.max_steps;
@@ -125,24 +148,26 @@ impl Log {
         self.steps.push(StepRow { step, metrics });
         io.progress(step, Some(pace.max_steps), "steps");
         if !last && due(pace.checkpoint_steps()) {
-            self.checkpoint(step, model, reference, io)?;
+            self.checkpoint(step, model, beside, io)?;
         }
         Ok(())
     }
 
     // Renamed into place when complete, and only then are older ones removed: a kill at any moment leaves a whole one.
-    fn checkpoint(
-        &self,
-        step: u64,
-        model: &dyn Model,
-        reference: Option<&dyn Model>,
-        io: &Io,
-    ) -> Result<(), StageError> {
+    fn checkpoint(&self, step: u64, model: &dyn Model, beside: Option<Beside>, io: &Io) -> Result<(), StageError> {
         let (unfinished, folder) = (io.state().join("unfinished"), io.state().join(format!("checkpoint-{step}")));
         let _ = std::fs::remove_dir_all(&unfinished);
         std::fs::create_dir_all(&unfinished).map_err(|error| StageError::file("create", &unfinished, &error))?;
         model.save_checkpoint(&unfinished)?;
-        reference.map_or(Ok(()), |reference| reference.save(&unfinished.join(REFERENCE)))?;
+        match beside {
+            None => {}
+            Some(Beside::Reference(reference)) => reference.save(&unfinished.join(REFERENCE))?,
+            Some(Beside::Learner(learner)) => {
+                let own = unfinished.join(LEARNER);
+                std::fs::create_dir_all(&own).map_err(|error| StageError::file("create", &own, &error))?;
+                learner.save_checkpoint(&own)?;
+            }
+        }
         jsonl::write_json(&unfinished.join("log.json"), self)?;
         let older = newest_checkpoint(io.state());
         std::fs::rename(&unfinished, &folder).map_err(|error| StageError::file("rename", &folder, &error))?;
@@ -223,6 +248,20 @@ pub fn of_report(report: &StepReport) -> Values {
 
 /// The folder of a checkpoint in which a reference lies that has moved.
 const REFERENCE: &str = "reference";
+
+/// The folder of a checkpoint in which a second model lies that learns.
+const LEARNER: &str = "learner";
+
+// What a checkpoint holds beside its model.
+enum Beside<'a> {
+    Reference(&'a dyn Model),
+    Learner(&'a dyn Model),
+}
+
+/// Where the newest checkpoint keeps a second model that learns, if there is a checkpoint.
+pub fn kept_learner(io: &Io) -> Option<PathBuf> {
+    newest_checkpoint(io.state()).map(|(_, folder)| folder.join(LEARNER))
+}
 
 /// Where the newest checkpoint keeps a reference that has moved, if it does.
 pub fn kept_reference(io: &Io) -> Option<PathBuf> {

@@ -3,6 +3,7 @@
 
 mod adapters;
 mod group;
+mod ppo;
 mod preferences;
 mod table;
 

@@ -125,6 +125,14 @@ fn fixtures() -> Vec<Fixture> {
             &[("policy", "warm.model"), ("genrm", "train.model"), ("tasks", "world.tasks")],
         ),
         (
+            "proximal",
+            "actor.ppo",
+            with(json!({"template": "miniature", "max_steps": 2, "prompts_per_step": 4, "num_ppo_epochs": 2,
+                        "num_mini_batches": 2, "max_completion_length": 8, "missing_eos_penalty": 1.0, "seed": 1,
+                        "learning_rate": 1e-3})),
+            &[("policy", "warm.model"), ("reward", "reward.model"), ("tasks", "world.tasks")],
+        ),
+        (
             "judge",
             "bench.judge",
             json!({"template": "miniature", "both_orders": true, "max_completion_length": 8}),

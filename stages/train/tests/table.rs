@@ -12,10 +12,11 @@ use tokenizers::Tokenizer;
 
 use crate::jsonl;
 use crate::maths::grpo::GrpoLoss;
+use crate::maths::ppo::PpoLoss;
 use crate::maths::preference::{DpoLoss, LogRatio, centred_bradley_terry};
 use crate::model::{
-    Backend, Completion, Contrast, Cut, Dtype, Model, Preference, Request, Rollout, Sampling, Sequence, StepReport,
-    Training, Watch,
+    Backend, Completion, Contrast, Cut, Dtype, Estimated, Model, Preference, Request, Rollout, Sampling, Sequence,
+    StepReport, Training, Watch,
 };
 use crate::train::chain::Link;
 use crate::train::log::StepRow;
@@ -206,6 +207,23 @@ impl Model for Words {
         }
         self.update()?;
         Ok(StepReport { loss, ..StepReport::default() })
+    }
+    fn ppo_step(&mut self, rows: &[Estimated], _: &PpoLoss, _: usize) -> Result<StepReport, StageError> {
+        let word = |row: &Estimated| row.sequence.completion[0] as usize;
+        let loss = -rows.iter().map(|row| f64::from(row.advantages[0]) * self.logprob(word(row))).sum::<f64>();
+        rows.iter().for_each(|row| self.learn(word(row), f64::from(row.advantages[0])));
+        self.update()?;
+        Ok(StepReport { loss, ..StepReport::default() })
+    }
+    // One number for every state, the unknown word's logit.
+    fn values(&mut self, sequences: &[Sequence]) -> Result<Vec<Vec<f32>>, StageError> {
+        Ok(sequences.iter().map(|one| vec![self.logits[5] as f32; one.completion.len()]).collect())
+    }
+    fn value_step(&mut self, rows: &[Estimated], _: &PpoLoss, _: usize) -> Result<StepReport, StageError> {
+        let apart = |row: &Estimated| f64::from(row.returns[0]) - self.logits[5];
+        let mean = rows.iter().map(apart).sum::<f64>() / rows.len() as f64;
+        self.logits[5] += self.rate * mean;
+        Ok(StepReport { loss: mean * mean, ..StepReport::default() })
     }
     fn save(&self, folder: &Path) -> Result<(), StageError> {
         std::fs::create_dir_all(folder).expect("a folder");
