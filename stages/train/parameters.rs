@@ -95,8 +95,12 @@ pub(super) fn problems_of_reinforcement(params: &impl Reinforced) -> Vec<Problem
             problems.push(Problem::new(field, "expected a number above 0"));
         }
     }
-    let Sampling { top_p, min_p, repetition_penalty, .. } = settings.sampling;
+    let Sampling { top_p, top_k, min_p, repetition_penalty, .. } = settings.sampling;
     problems.extend(problems_of_drawing(top_p, min_p, repetition_penalty, &[]));
+    if settings.num_iterations > 1 && (top_p < 1.0 || top_k > 0 || min_p > 0.0 || repetition_penalty != 1.0) {
+        let message = "what was drawn from a changed distribution has no ratio to the model's: expected 1";
+        problems.push(Problem::new("num_iterations", message));
+    }
     if settings.sampling.temperature <= 0.0 {
         problems.push(Problem::new("temperature", "greedy groups have no spread: expected a number above 0"));
     }

@@ -330,6 +330,8 @@ fn what_no_loop_can_use_is_told_at_the_field() {
     let fields = |problems: Vec<Problem>| -> Vec<String> { problems.iter().map(|one| one.field.clone()).collect() };
     let params = genrm::Params { num_generations: 0, temperature: 0.0, min_lr_ratio: 2.0, ..genrm_params() };
     assert_eq!(fields(genrm::GenrmTrain::check(&params)), ["num_generations", "min_lr_ratio", "temperature"]);
+    let params = genrm::Params { num_iterations: 2, top_k: 5, sync_ref_model: true, ..genrm_params() };
+    assert_eq!(fields(genrm::GenrmTrain::check(&params)), ["sync_ref_model", "num_iterations"]);
     let params = rlhf::Params { num_iterations: 0, ..rlhf::Params::default() };
     assert_eq!(fields(rlhf::ActorRlhf::check(&params)), ["num_iterations"]);
     let params = sft::Params { max_length: 0, min_lr_ratio: -1.0, ..sft::Params::default() };
