@@ -14,7 +14,8 @@ use programs::{command_on, plumb};
 use serde_json::Value;
 
 /// The trainings of kills.toml: each writes a checkpoint every step or two.
-const TRAININGS: [&str; 8] = ["plain", "packed", "prefer", "reward", "adapted", "judge", "judge-twice", "actor"];
+const TRAININGS: [&str; 9] =
+    ["plain", "packed", "prefer", "reward", "adapted", "judge", "judge-twice", "actor", "proximal"];
 
 fn command(plumb: &Path, verb: &str, cache: &Path, more: &[&str]) -> Command {
     command_on("tests/kills.toml", plumb, verb, cache, more)
