@@ -115,6 +115,11 @@ impl Store {
         &self.inner.root
     }
 
+    /// Whether results are brought to the disk before their records.
+    pub fn durable(&self) -> bool {
+        self.inner.options.durable
+    }
+
     /// Whether anything can be stored in it.
     pub fn writable(&self) -> bool {
         self.inner.writable

@@ -9,6 +9,7 @@ use std::sync::Mutex;
 
 use serde::{Deserialize, Serialize};
 
+use crate::answers::Handle;
 use crate::protocol::StepEvent;
 use crate::stage::StageError;
 
@@ -62,6 +63,7 @@ pub struct Io {
     state: PathBuf,
     manner: Manner,
     secrets: Vec<String>,
+    answers: Option<Handle>,
     events: Option<Mutex<File>>,
 }
 
@@ -82,7 +84,7 @@ impl Io {
                 .map_err(|error| StageError::file("open the event file", path, &error))
         };
         let events = events.map(open).transpose()?.map(Mutex::new);
-        Ok(Self { inputs, outputs, state, manner, secrets: Vec::new(), events })
+        Ok(Self { inputs, outputs, state, manner, secrets: Vec::new(), answers: None, events })
     }
 
     /// The same with these names of secrets.
@@ -90,6 +92,18 @@ impl Io {
     pub fn with_secrets(mut self, names: Vec<String>) -> Self {
         self.secrets = names;
         self
+    }
+
+    /// The same with a way to the answers to single requests.
+    #[must_use]
+    pub fn with_answers(mut self, answers: Option<Handle>) -> Self {
+        self.answers = answers;
+        self
+    }
+
+    /// The way to the answers to single requests, and whom to ask for others.
+    pub fn answers(&self) -> Result<&Handle, StageError> {
+        self.answers.as_ref().ok_or_else(|| StageError::new("the step was given no store of answers"))
     }
 
     /// The path of a required input.

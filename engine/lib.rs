@@ -1,6 +1,7 @@
 //! plumb-engine: pipeline TOML -> axes -> graph -> keys -> plan -> run. Knows graphs and keys; knows no reward,
 //! no judge, no model. Never prints.
 
+pub mod answers;
 pub mod budget;
 pub mod canonical;
 pub mod clock;

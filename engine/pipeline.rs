@@ -2,6 +2,7 @@
 //! step a branch (`expand`, `typing`), choose the goals (`select`). Everything that is wrong is told at once. Reads
 //! the file and looks whether sources exist; runs, hashes and prints nothing.
 
+mod asking;
 mod axes;
 mod document;
 mod expand;

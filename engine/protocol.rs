@@ -43,6 +43,9 @@ pub struct StepRequest {
     /// Names of the secrets that stand in the worker's environment; never their values.
     #[serde(default)]
     pub secrets: Vec<String>,
+    /// How it reaches the answers to single requests, and whom it may ask. None in requests of an older runner.
+    #[serde(default)]
+    pub answers: Option<crate::answers::Handle>,
 }
 
 /// One line of `events.jsonl`.

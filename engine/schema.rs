@@ -123,7 +123,14 @@ fn parts() -> Map<String, Json> {
                         "name": { "type": "string", "pattern": variable }, "file": { "type": "string" } } }] } },
                 "sandbox": { "anyOf": [{ "type": "boolean" },
                     { "type": "object", "additionalProperties": false, "properties": {
-                        "mount": { "type": "array", "items": { "type": "string", "pattern": "^(~?/)" } } } }] } } },
+                        "mount": { "type": "array", "items": { "type": "string", "pattern": "^(~?/)" } } } }] },
+                "endpoint": { "type": "object", "required": ["url"], "additionalProperties": false, "properties": {
+                    "url": { "anyOf": [{ "type": "string", "pattern": "^https?://" }, reference("param")] },
+                    "api_key": { "type": "string", "pattern": variable },
+                    "concurrency": whole(1), "timeout": text(), "max_retries": whole(0),
+                    "prompt_price": { "type": "number", "minimum": 0 },
+                    "completion_price": { "type": "number", "minimum": 0 } } },
+                "max_requests": whole(0), "max_cost": { "type": "number", "minimum": 0 } } },
         "one": { "description": "`STAGE.OUTPUT`, `source.NAME`, or a graft.", "anyOf": [
             { "type": "string", "pattern": "^[^./]+\\.[^./]+(/.+)?$" },
             { "type": "object", "required": ["from"], "additionalProperties": false, "properties": {

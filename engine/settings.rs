@@ -20,7 +20,7 @@ pub struct Key {
 }
 
 /// The keys of the `run` table. A test holds them against the reader.
-pub const KEYS: [Key; 11] = [
+pub const KEYS: [Key; 14] = [
     Key { name: "cpu", is: "1", about: "CPUs it takes; numeric code uses as many threads" },
     Key { name: "threads", is: "as cpu", about: "threads of numeric code, where that differs" },
     Key {
@@ -63,6 +63,21 @@ pub const KEYS: [Key; 11] = [
         name: "sandbox",
         is: "true, { mount = [\"/opt/conda\"] }",
         about: "runs a `command` under bubblewrap: no network; of the file system the machine's programs, its inputs and these, read-only",
+    },
+    Key {
+        name: "endpoint",
+        is: "{ url = \"http://127.0.0.1:8000/v1\", api_key = \"NAME\", concurrency = 16, timeout = \"10m\", max_retries = 5, prompt_price = 0.0, completion_price = 0.0 }",
+        about: "the OpenAI-compatible server that a judge is asked at; `api_key` names one of its `secrets`, prices are for a million tokens",
+    },
+    Key {
+        name: "max_requests",
+        is: "10000",
+        about: "it asks no more than this often, answers that were kept and attempts that failed aside and included; 0 only says what it would ask",
+    },
+    Key {
+        name: "max_cost",
+        is: "5.0",
+        about: "it asks no more once its requests cost this much, by the prices of `endpoint`",
     },
 ];
 
@@ -156,8 +171,54 @@ pub struct RunSettings {
     pub secrets: Vec<Secret>,
     /// Whether it runs under bubblewrap.
     pub sandbox: Option<Sandbox>,
+    /// Whom it asks, and how much.
+    pub asking: Asking,
     /// Device and threads as the step sees them.
     pub manner: Manner,
+}
+
+/// Asking a remote service: the server and the limits.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Asking {
+    /// The server.
+    pub endpoint: Option<Endpoint>,
+    /// Requests at most.
+    pub max_requests: Option<u64>,
+    /// Cost at most, in the currency of the prices.
+    pub max_cost: Option<f64>,
+}
+
+/// An OpenAI-compatible server, and how it is asked.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// Up to and including `/v1`.
+    pub url: String,
+    /// Which of the step's secrets is the key.
+    pub api_key: Option<String>,
+    /// Requests under way at once, at most; fewer while the server says that it is too many.
+    pub concurrency: usize,
+    /// How long one may take.
+    pub timeout: Duration,
+    /// How often a request is repeated that failed for a passing cause.
+    pub max_retries: u32,
+    /// Of a million tokens of prompts.
+    pub prompt_price: f64,
+    /// Of a million tokens of completions.
+    pub completion_price: f64,
+}
+
+impl Default for Endpoint {
+    fn default() -> Self {
+        Self {
+            url: String::new(),
+            api_key: None,
+            concurrency: 16,
+            timeout: Duration::from_secs(600),
+            max_retries: 5,
+            prompt_price: 0.0,
+            completion_price: 0.0,
+        }
+    }
 }
 
 impl Default for RunSettings {
@@ -174,6 +235,7 @@ impl Default for RunSettings {
             backoff: Duration::ZERO,
             secrets: Vec::new(),
             sandbox: None,
+            asking: Asking::default(),
             manner: Manner::default(),
         }
     }

@@ -23,7 +23,7 @@ mod http;
 mod hub;
 mod local;
 pub mod lock;
-pub(crate) mod network;
+pub mod network;
 pub mod place;
 mod s3;
 

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 /// Reads every row, or says which line is wrong.
 pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, StageError> {
     let mut rows = Vec::new();
-    lines(path, |line, text| {
+    in_file(path, |line, text| {
         let reader = &mut serde_json::Deserializer::from_slice(text);
         let row = serde_path_to_error::deserialize(&mut *reader).map_err(misplaced);
         let row = row.and_then(|row| reader.end().map(|()| row).map_err(|error| told(&error)));
@@ -40,7 +40,7 @@ pub fn for_each<T: DeserializeOwned>(
     path: &Path,
     mut take: impl FnMut(usize, Result<T, String>) -> Result<(), StageError>,
 ) -> Result<(), StageError> {
-    lines(path, |line, text| take(line, serde_json::from_slice(text).map_err(|error| told(&error))))
+    in_file(path, |line, text| take(line, serde_json::from_slice(text).map_err(|error| told(&error))))
 }
 
 /// Types a row that was read as a table, or says at which of its columns it is wrong.
@@ -48,9 +48,18 @@ pub fn typed<T: DeserializeOwned>(row: Map<String, Value>) -> Result<T, String> 
     serde_path_to_error::deserialize(Value::Object(row)).map_err(misplaced)
 }
 
-fn lines(path: &Path, mut take: impl FnMut(usize, &[u8]) -> Result<(), StageError>) -> Result<(), StageError> {
+fn in_file(path: &Path, take: impl FnMut(usize, &[u8]) -> Result<(), StageError>) -> Result<(), StageError> {
     let file = File::open(path).map_err(|error| StageError::file("read", path, &error))?;
-    for (index, line) in BufReader::new(file).split(b'\n').enumerate() {
+    lines(path, BufReader::new(file), take)
+}
+
+/// Hands each line that is not blank to `take` with its 1-based number; `path` is what errors name.
+pub fn lines(
+    path: &Path,
+    reader: impl BufRead,
+    mut take: impl FnMut(usize, &[u8]) -> Result<(), StageError>,
+) -> Result<(), StageError> {
+    for (index, line) in reader.split(b'\n').enumerate() {
         let line = line.map_err(|error| StageError::file("read", path, &error))?;
         if line.iter().all(u8::is_ascii_whitespace) {
             continue;
@@ -103,8 +112,9 @@ fn misplaced(error: serde_path_to_error::Error<serde_json::Error>) -> String {
     }
 }
 
+/// What serde_json says of a line.
 // serde_json ends its messages with "at line 1 column N": the line is ours to tell, the column stays.
-fn told(error: &serde_json::Error) -> String {
+pub fn told(error: &serde_json::Error) -> String {
     format!("{} (column {})", bare(error), error.column())
 }
 

@@ -2,6 +2,8 @@
 
 pub mod benchmarks;
 pub mod meta;
+pub mod official;
+pub mod people;
 pub mod s_corr;
 pub mod scores;
 pub mod template;
@@ -14,5 +16,5 @@ use plumb_engine::stage::Registry;
 
 /// Adds the kinds of this folder.
 pub fn register(registry: Registry) -> Registry {
-    registry.with::<s_corr::SCorr>()
+    official::register(registry.with::<s_corr::SCorr>().with::<people::BenchMetaJudge>())
 }

@@ -1,5 +1,6 @@
 //! Comparisons and correlations over branches and seeds.
 
+pub mod agreement;
 pub mod arms;
 pub mod beside;
 pub mod bootstrap;
@@ -8,6 +9,7 @@ pub mod correlate;
 pub mod correlation;
 pub mod intervals;
 pub mod items;
+pub mod kappa;
 pub mod markdown;
 pub mod metric;
 pub mod paired;
@@ -17,5 +19,5 @@ use plumb_engine::stage::Registry;
 
 /// Adds the kinds of this folder.
 pub fn register(registry: Registry) -> Registry {
-    registry.with::<compare::Compare>().with::<correlate::Correlate>()
+    registry.with::<compare::Compare>().with::<correlate::Correlate>().with::<agreement::StatsAgreement>()
 }

@@ -2,6 +2,7 @@
 
 pub mod bench_reward;
 pub mod chain;
+pub mod choose;
 pub mod dpo;
 pub mod generate;
 pub mod genrm;
@@ -52,6 +53,7 @@ pub fn register(registry: Registry) -> Registry {
         .declare::<rlhf::ActorRlhf>()
         .declare::<ppo::ActorPpo>()
         .declare::<judge::BenchJudge>()
+        .declare::<choose::BenchChoose>()
         .declare::<generate::EvalGenerate>()
 }
 

@@ -4,6 +4,7 @@
 
 mod ablations;
 mod artifacts;
+mod benchmarks;
 mod borrowing;
 mod branches;
 mod buckets;
@@ -29,6 +30,7 @@ mod exporting;
 mod failures;
 mod growing;
 mod hub;
+mod judging;
 mod keys;
 mod large;
 mod layer_addresses;
@@ -36,6 +38,7 @@ mod locks;
 mod people;
 mod pushing;
 mod reading;
+mod reporting;
 mod reruns;
 mod researchers;
 mod resources;

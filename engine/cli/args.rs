@@ -17,6 +17,7 @@ use crate::key::{self, KeyArgs};
 use crate::lock::{self, LockArgs};
 use crate::log::{self, LogArgs};
 use crate::plan::{self, PlanArgs};
+use crate::report::{self, ReportArgs};
 use crate::resources::ResourceArgs;
 use crate::setup::SetupArgs;
 use crate::show::{self, ShowArgs};
@@ -91,6 +92,9 @@ pub enum Command {
     /// Set two branches, or all against the baseline, side by side: parameters, metrics, intervals
     #[command(after_help = compare::EXAMPLES)]
     Compare(CompareArgs),
+    /// Write what a pipeline found as one HTML page: scores, curves, every judgment
+    #[command(after_help = report::EXAMPLES)]
+    Report(ReportArgs),
     /// Show per stage what is done and what is missing, and the metrics so far
     Status(StatusArgs),
     /// List the stage kinds, or show one kind's inputs, outputs and parameters

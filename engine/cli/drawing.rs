@@ -21,6 +21,18 @@ pub struct Node {
     pub kind: Option<String>,
     /// How many steps it stands for.
     pub steps: usize,
+    /// What became of it, as a class of the picture; nothing where nobody asks.
+    #[serde(skip)]
+    pub state: String,
+    /// A line of its own under the kind.
+    #[serde(skip)]
+    pub note: String,
+}
+
+impl Node {
+    fn new(name: String, kind: Option<String>) -> Self {
+        Self { name, kind, steps: 0, state: String::new(), note: String::new() }
+    }
 }
 
 /// One edge.
@@ -62,8 +74,7 @@ impl Drawing {
 
     fn new(graph: &Graph, name: impl Fn(&Step) -> String) -> Self {
         let source = |name: &str| format!("source.{name}");
-        let mut nodes: Vec<Node> =
-            graph.sources.iter().map(|used| Node { name: source(&used.name), kind: None, steps: 0 }).collect();
+        let mut nodes: Vec<Node> = graph.sources.iter().map(|used| Node::new(source(&used.name), None)).collect();
         let mut edges = Vec::new();
         let mut seen = BTreeSet::new();
         let mut places = BTreeMap::new();
@@ -71,7 +82,7 @@ impl Drawing {
             let to = name(step);
             let place = *places.entry(to.clone()).or_insert_with(|| {
                 let kind = step.kind.declaration().kind.to_owned();
-                nodes.push(Node { name: to.clone(), kind: Some(kind), steps: 0 });
+                nodes.push(Node::new(to.clone(), Some(kind)));
                 nodes.len() - 1
             });
             nodes[place].steps += 1;

@@ -1,5 +1,7 @@
 //! `plumb export`: a result with its provenance as a Workflow Run RO-Crate, a folder that others can read without
-//! plumb.
+//! plumb; `plumb export table`: the headline table for a paper.
+
+pub mod table;
 
 use std::path::PathBuf;
 
@@ -8,7 +10,7 @@ use plumb_engine::execute::place;
 use plumb_engine::plan::{self, PlanOptions};
 use plumb_engine::provenance;
 
-use crate::args::Pipeline;
+use crate::args::{Pipeline, Variant};
 use crate::artifact;
 use crate::context::Context;
 use crate::exit::Exit;
@@ -20,6 +22,7 @@ pub const EXAMPLES: &str = "\
 Examples:
   plumb export r-align.toml verdict verdict-crate
   plumb export r-align.toml train@seed=1 crate --license https://spdx.org/licenses/MIT
+  plumb export table r-align.toml                 the headline table; `plumb export table --help` tells more
 
 The folder holds the step's results, the pipeline file and `ro-crate-metadata.json`: who ran which step of which kind,
 when, with which parameters, from which inputs (by digest) and at what cost, under the Provenance Run Crate profile 0.5.
@@ -27,22 +30,61 @@ Inputs and intermediate results are named by their digests and not copied.";
 
 /// `plumb export`.
 #[derive(Debug, Clone, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true, disable_help_subcommand = true)]
 pub struct ExportArgs {
-    /// The pipeline.
+    /// Something other than a crate.
+    #[command(subcommand)]
+    pub what: Option<What>,
+    /// The pipeline file
+    #[arg(required = true)]
+    pub file: Option<PathBuf>,
+    /// How it is instantiated.
     #[command(flatten)]
-    pub pipeline: Pipeline,
+    pub variant: Variant,
     /// The step, one branch
-    pub step: String,
+    #[arg(required = true)]
+    pub step: Option<String>,
     /// The folder to make
-    #[arg(value_name = "DEST")]
-    pub destination: PathBuf,
+    #[arg(value_name = "DEST", required = true)]
+    pub destination: Option<PathBuf>,
     /// The license that the crate states
     #[arg(long, value_name = "URL", default_value = "none stated")]
     pub license: String,
 }
 
+/// What else can be exported.
+#[derive(Debug, Clone, clap::Subcommand)]
+pub enum What {
+    /// Print the headline table (branches x benchmarks: L-Acc, S-Corr, F-Score) as LaTeX, Markdown or CSV
+    #[command(after_help = table::EXAMPLES)]
+    Table(table::TableArgs),
+}
+
+/// A crate to be made.
+struct CrateArgs {
+    pipeline: Pipeline,
+    step: String,
+    destination: PathBuf,
+    license: String,
+}
+
 /// Runs the command.
 pub fn run(context: &Context, args: &ExportArgs) -> Result<Exit, Trouble> {
+    match (&args.what, &args.file, &args.step, &args.destination) {
+        (Some(What::Table(args)), ..) => table::run(context, args),
+        (None, Some(file), Some(step), Some(destination)) => {
+            let pipeline = Pipeline { file: file.clone(), variant: args.variant.clone() };
+            let (step, destination, license) = (step.clone(), destination.clone(), args.license.clone());
+            write_crate(context, &CrateArgs { pipeline, step, destination, license })
+        }
+        _ => Err(Trouble::usage(
+            "`plumb export` takes a pipeline, a step and a folder",
+            "`plumb export --help` shows it",
+        )),
+    }
+}
+
+fn write_crate(context: &Context, args: &CrateArgs) -> Result<Exit, Trouble> {
     let graph = context.load(&args.pipeline, std::slice::from_ref(&args.step))?;
     let id = artifact::only_goal(&graph, &args.step)?;
     let destination = &args.destination;

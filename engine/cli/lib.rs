@@ -55,6 +55,7 @@ pub mod meter;
 pub mod paint;
 pub mod plan;
 pub mod printer;
+pub mod report;
 pub mod resources;
 pub mod results;
 pub mod run;
@@ -120,6 +121,7 @@ fn dispatch(context: &Context, command: &Command) -> Result<Exit, Trouble> {
         Command::Stop(args) => stop::run(context, args),
         Command::Plan(args) => plan::run(context, args),
         Command::Verify(args) => verify::run(context, args),
+        Command::Report(args) => report::run(context, args),
         Command::Export(args) => export::run(context, args),
         Command::Why(args) => why::run(context, args),
         Command::Compare(args) => compare::run(context, args),

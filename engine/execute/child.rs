@@ -1,5 +1,6 @@
 //! The step's own process (`plumb __step`, `plumb-torch __step`): reads `step.json`, refuses what it was not built
-//! for, runs the stage, and writes `exit.json` last. Never touches the cache.
+//! for, runs the stage, and writes `exit.json` last. Never touches the cache: only a stage that asks a remote service does,
+//! through the handle of `answers.rs`.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -44,8 +45,10 @@ pub fn step_main_in(registry: &Registry, scratch: &Path, environment: BTreeMap<S
 fn run(registry: &Registry, scratch: &Path) -> Result<(), StageError> {
     let request = read_request(&scratch.join(REQUEST))?;
     let runner = find(registry, &request)?;
-    let StepRequest { params, inputs, outputs, state, manner, secrets, .. } = request;
-    let io = Io::new(inputs, outputs, state, manner, Some(&scratch.join(EVENTS)))?.with_secrets(secrets);
+    let StepRequest { params, inputs, outputs, state, manner, secrets, answers, .. } = request;
+    let io = Io::new(inputs, outputs, state, manner, Some(&scratch.join(EVENTS)))?
+        .with_secrets(secrets)
+        .with_answers(answers);
     catch_unwind(AssertUnwindSafe(|| runner(params, &io))).unwrap_or_else(|panic| Err(panicked(panic.as_ref())))
 }
 
@@ -192,6 +195,7 @@ mod tests {
             state: scratch.to_path_buf(),
             manner: Manner::default(),
             secrets: Vec::new(),
+            answers: None,
         }
     }
 

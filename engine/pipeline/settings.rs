@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
+use super::asking;
 use super::table::{self, Complaints, Fields, Item, Text};
 use crate::diagnostic::Diagnostic;
 use crate::settings::{Gpus, RetryCause, RunSettings, Sandbox, Secret, SecretPlace};
@@ -51,10 +52,11 @@ fn take(fields: &mut Fields<'_>, complaints: &mut Complaints) -> RunSettings {
         settings.secrets = items.into_iter().filter_map(|item| secret(item, complaints)).collect();
     }
     settings.sandbox = fields.take("sandbox").and_then(|item| sandbox(item, complaints));
+    settings.asking = asking::take(fields, complaints);
     settings
 }
 
-fn count(fields: &mut Fields<'_>, name: &'static str, least: u64, complaints: &mut Complaints) -> Option<usize> {
+pub fn count(fields: &mut Fields<'_>, name: &'static str, least: u64, complaints: &mut Complaints) -> Option<usize> {
     let item = fields.take(name)?;
     table::whole(&item, &format!("`{name}`"), least..100_001, complaints).and_then(|count| usize::try_from(count).ok())
 }
@@ -114,7 +116,7 @@ fn secret(item: Item<'_>, complaints: &mut Complaints) -> Option<Secret> {
     Some(Secret { name: variable(&name, complaints)?, from })
 }
 
-fn variable(name: &Text<'_>, complaints: &mut Complaints) -> Option<String> {
+pub fn variable(name: &Text<'_>, complaints: &mut Complaints) -> Option<String> {
     let text = name.get_ref().as_ref();
     let starts_well = text.starts_with(|letter: char| letter.is_ascii_alphabetic() || letter == '_');
     if starts_well && text.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_') {
@@ -194,7 +196,7 @@ pub fn bytes(text: &str) -> Option<u64> {
 }
 
 /// `6h`, `90m`, `1h30m`, `45s`, `2d`.
-fn time(text: &Text<'_>, complaints: &mut Complaints) -> Option<Duration> {
+pub fn time(text: &Text<'_>, complaints: &mut Complaints) -> Option<Duration> {
     let seconds = seconds(text.get_ref());
     if seconds.is_none() {
         let hint = "write \"6h\", \"90m\", \"1h30m\" or \"45s\"".to_string();
@@ -262,6 +264,7 @@ mod tests {
             ("retry = { KEY = 1 }", &run["retry"]["properties"]),
             ("secrets = [{ KEY = 1 }]", &run["secrets"]["items"]["anyOf"][1]["properties"]),
             ("sandbox = { KEY = 1 }", &run["sandbox"]["anyOf"][1]["properties"]),
+            ("endpoint = { KEY = 1 }", &run["endpoint"]["properties"]),
         ];
         for (text, properties) in tables {
             for name in names(properties).into_iter().chain(["unknown".to_string()]) {

@@ -122,16 +122,18 @@ impl Declare for Pairs {
         if !(0.0..=1.0).contains(&params.dev_share) {
             problems.push(Problem::new("dev_share", format!("`{}` is no share: expected 0 to 1", params.dev_share)));
         }
-        let columns = params.format.columns(&params.columns);
-        let chosen = columns.chosen.is_some() && columns.rejected.is_some();
-        let placed = columns.response_a.is_some() && columns.response_b.is_some() && columns.label.is_some();
-        if !chosen && !placed {
-            let message =
-                "name `chosen` and `rejected`, or `response_a`, `response_b` and `label`, or choose a `format`";
-            problems.push(Problem::new("columns", message));
-        }
+        problems.extend(missing_columns(params.format, &params.columns));
         problems
     }
+}
+
+/// What `columns` must name beside what the format knows.
+pub fn missing_columns(format: Format, columns: &Columns) -> Vec<Problem> {
+    let columns = format.columns(columns);
+    let chosen = columns.chosen.is_some() && columns.rejected.is_some();
+    let placed = columns.response_a.is_some() && columns.response_b.is_some() && columns.label.is_some();
+    let message = "name `chosen` and `rejected`, or `response_a`, `response_b` and `label`, or choose a `format`";
+    if chosen || placed { Vec::new() } else { vec![Problem::new("columns", message)] }
 }
 
 /// Why a row was left out.

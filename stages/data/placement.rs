@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use regex::{Captures, Regex};
 
 use super::hash;
-use crate::rows::{Pair, Side};
+use crate::rows::{Order, Pair, Side};
 
 /// The same pair with its answers exchanged: label, cue and the letters in the gold judgment follow.
 #[must_use]
@@ -104,6 +104,12 @@ fn opposite(word: &str) -> &str {
         _ => None,
     });
     found.unwrap_or(word)
+}
+
+/// A pair as it stands and, where both orders are asked for, with its answers exchanged.
+pub fn orders(pair: Pair, both: bool) -> impl Iterator<Item = (Order, Pair)> {
+    let swapped = both.then(|| (Order::Swapped, swap(&pair)));
+    std::iter::once((Order::Original, pair)).chain(swapped)
 }
 
 #[cfg(test)]

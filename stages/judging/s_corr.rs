@@ -9,12 +9,13 @@
 //! 2. judgments in both orders may count as one decision, which holds only where both orders agree;
 //! 3. failures, coverage and intervals stand beside every score.
 
-mod items;
+pub mod items;
 mod probes;
 mod rows;
 
 use plumb_engine::io::Io;
 use plumb_engine::stage::{Declare, Determinism, InputSpec, OutputSpec, Problem, Stage, StageError};
+use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -53,6 +54,10 @@ pub struct Params {
     /// Level of the intervals.
     #[serde(default = "ninety_five")]
     pub interval: f64,
+    /// A meta-judge that calls more than this share of rationales Correct against the golds of other items is reported as
+    /// unsound (`meta_sound = 0`).
+    #[serde(default = "one_in_ten")]
+    pub blind_limit: f64,
     /// Seed of the bootstrap and of the rationale-blind control.
     #[serde(default)]
     pub seed: u64,
@@ -60,6 +65,10 @@ pub struct Params {
 
 fn ten_thousand() -> usize {
     10_000
+}
+
+fn one_in_ten() -> f64 {
+    0.1
 }
 
 fn ninety_five() -> f64 {
@@ -71,7 +80,8 @@ pub struct SCorr;
 
 impl Declare for SCorr {
     const KIND: &'static str = "bench.s-corr";
-    const VERSION: u32 = 1;
+    // 2: probes of format; whether the meta-judge is sound; a row that is dealt its own gold's words is no control.
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "label accuracy, spurious correctness and fidelity of a judge's judgments";
     const DETERMINISM: Determinism = Determinism::Exact;
     const INPUTS: &'static [InputSpec] = &[InputSpec::required("judgments", "judgments of benchmark pairs with golds")];
@@ -85,18 +95,29 @@ impl Declare for SCorr {
     fn check(params: &Params) -> Vec<Problem> {
         let meta = params.meta.problem().map(|message| Problem::new("meta.threshold", message));
         let bootstrap = Bootstrap::problems(params.bootstrap_samples, params.interval);
-        meta.into_iter().chain(bootstrap).collect()
+        let limit = (!(0.0..=1.0).contains(&params.blind_limit))
+            .then(|| Problem::new("blind_limit", format!("{} is not between 0 and 1", params.blind_limit)));
+        meta.into_iter().chain(bootstrap).chain(limit).collect()
     }
 }
 
 impl Stage for SCorr {
     fn run(params: Params, io: &Io) -> Result<(), StageError> {
         let judgments: Vec<Judgment> = jsonl::read_some(io.input("judgments")?)?;
-        let rows: Vec<RowVerdict> = judgments.iter().map(|judgment| RowVerdict::of(judgment, &params)).collect();
+        let rows: Vec<RowVerdict> = judgments.par_iter().map(|judgment| RowVerdict::of(judgment, &params)).collect();
         let items = items::combine(&judgments, &rows, params.both_orders)?;
         jsonl::write(io.output("rows")?, &rows)?;
         jsonl::write(io.output("items")?, items.iter().map(Item::row))?;
-        jsonl::write_json(io.output("metrics")?, &metrics(&params, &judgments, &rows, &items))
+        let metrics = metrics(&params, &judgments, &rows, &items);
+        if metrics.get("meta_sound") == Some(&Some(0.0)) {
+            let share = metrics.get("aligned_blind").copied().flatten().unwrap_or_default();
+            io.log(format!(
+                "the meta-judge is unsound here: with golds of other items it still calls {:.0} % Correct (limit {:.0} %)",
+                100.0 * share,
+                100.0 * params.blind_limit
+            ));
+        }
+        jsonl::write_json(io.output("metrics")?, &metrics)
     }
 }
 

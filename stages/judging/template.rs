@@ -44,18 +44,31 @@ const QUESTION: &str = "Which answer is better? Reasons first, then \\boxed{A} o
 /// The text a judge is given for a pair, special tokens included: tokenise it without adding any.
 /// `chat` is the model's chat template (its tokens bound by [`chat::bind`]); without one the text is plain.
 pub fn judge_prompt(template: Template, pair: &Pair, chat: Option<&str>) -> Result<String, StageError> {
-    let asked = || StageError::new(format!("pair `{}` has no dialogue", pair.id));
-    let (last, earlier) = pair.conversations.split_last().ok_or_else(asked)?;
+    let (last, earlier) = turns(pair)?;
     if template == Template::Miniature {
         return Ok(format!("<bos> {} <A> {} <B> {} <judge>", last.content, pair.response_a, pair.response_b));
     }
     let comparison = comparison(earlier, last, &pair.response_a, &pair.response_b);
     let Some(chat) = chat else { return Ok(format!("{INSTRUCTIONS}\n\n{comparison}\n\n[Judgment]\n")) };
-    let messages = [
+    chat::render(chat, &instructed(comparison))
+}
+
+/// The same as messages, for a judge that has its own way to show them.
+pub fn judge_messages(pair: &Pair) -> Result<Vec<Message>, StageError> {
+    let (last, earlier) = turns(pair)?;
+    Ok(instructed(comparison(earlier, last, &pair.response_a, &pair.response_b)).to_vec())
+}
+
+fn turns(pair: &Pair) -> Result<(&Message, &[Message]), StageError> {
+    let missing = || StageError::new(format!("pair `{}` has no dialogue", pair.id));
+    pair.conversations.split_last().ok_or_else(missing)
+}
+
+fn instructed(comparison: String) -> [Message; 2] {
+    [
         Message { role: "system".into(), content: INSTRUCTIONS.into() },
         Message { role: "user".into(), content: comparison },
-    ];
-    chat::render(chat, &messages)
+    ]
 }
 
 fn comparison(earlier: &[Message], last: &Message, a: &str, b: &str) -> String {

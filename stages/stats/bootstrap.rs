@@ -35,12 +35,12 @@ pub struct Bootstrap {
 }
 
 /// The number of resamples where a pipeline names none.
-pub(super) fn ten_thousand() -> usize {
+pub(crate) fn ten_thousand() -> usize {
     10_000
 }
 
 /// The level of intervals where a pipeline names none.
-pub(super) fn ninety_five() -> f64 {
+pub(crate) fn ninety_five() -> f64 {
     0.95
 }
 

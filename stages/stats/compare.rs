@@ -84,7 +84,8 @@ impl Declare for Compare {
     const KIND: &'static str = "stats.compare";
     // 2: a difference under a named contrast says at which other labels it is drawn.
     // 3: every branch has an interval, on every slice; special functions to nine digits.
-    const VERSION: u32 = 3;
+    // 4: S-Corr of both branches on their common support, not only its difference.
+    const VERSION: u32 = 4;
     const ABOUT: &'static str = "differences between branches over seeds, with intervals";
     const DETERMINISM: Determinism = Determinism::Exact;
     const INPUTS: &'static [InputSpec] = &[InputSpec::gather("items", "item rows of bench.s-corr or eval.score")];

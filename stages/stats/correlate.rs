@@ -1,7 +1,7 @@
 //! `stats.correlate`: does a benchmark score of the judges predict what their actors achieve downstream?
 //!
 //! A point is a branch, averaged over its seeds. The interval resamples seeds, not points: variants of one seed share
-//! a warm start, so points are not independent. The permutation test treats points as exchangeable; it says how
+//! a warm start, so points are not independent. With one seed only points can be resampled, and the table says so. The permutation test treats points as exchangeable; it says how
 //! easily chance alone would line them up.
 
 mod points;
@@ -54,7 +54,8 @@ pub struct Correlate;
 
 impl Declare for Correlate {
     const KIND: &'static str = "stats.correlate";
-    const VERSION: u32 = 1;
+    // 2: with one seed, an interval by resampling points.
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "correlation of judges' scores with what their actors achieve";
     const DETERMINISM: Determinism = Determinism::Exact;
     const INPUTS: &'static [InputSpec] = &[

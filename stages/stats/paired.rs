@@ -85,6 +85,12 @@ impl Pairing {
         total(self.clusters.iter()).difference()
     }
 
+    /// The metric of each branch on the items that both have; `None` where it is not defined.
+    pub fn sides(&self) -> (Option<f64>, Option<f64>) {
+        let sums = total(self.clusters.iter());
+        (ratio(sums.of), ratio(sums.against))
+    }
+
     /// McNemar's p, where values are all 0 or 1.
     pub fn mcnemar(&self) -> Option<f64> {
         self.discordant.map(|(first, second)| mcnemar(first, second))

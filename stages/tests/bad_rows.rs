@@ -72,6 +72,53 @@ fn data_pairs_says_where() {
 }
 
 #[test]
+fn data_benchmark_says_where() {
+    let row =
+        r#"{"pair_id": "p", "source": "s", "question": "q", "response_A": "a", "response_B": "b", "label": "A>B"}"#;
+    check(
+        "data.benchmark",
+        json!({"benchmark": "judge-bench"}),
+        &[],
+        ("raw", row, "question"),
+        expect![[r#"
+        raw.jsonl:2: no column `question`: `judge-bench` has pair_id, source, question, response_A, response_B, label, and this row has label, pair_id, response_A, response_B, source
+        raw.jsonl:2: column `question` holds the number 7: expected a text or a list of messages
+        `raw.jsonl` holds no row"#]],
+    );
+}
+
+#[test]
+fn bench_meta_judge_says_where() {
+    let row = r#"{"id": "c", "reference_critique": "r", "reference_claims": ["r"], "recall_labels": [true], "critique": "c", "claims": ["c"], "precision_labels": [false]}"#;
+    let params = json!({"meta": {"kind": "overlap", "threshold": 0.5}});
+    check(
+        "bench.meta-judge",
+        params,
+        &[],
+        ("raw", row, "critique"),
+        expect![[r#"
+        raw.jsonl:2: missing field `critique`
+        raw.jsonl:2: column `critique`: invalid type: integer `7`, expected a string
+        `raw.jsonl` holds no row"#]],
+    );
+}
+
+#[test]
+fn data_official_says_where() {
+    let row = r#"{"id": "a", "gt_label": "A", "model_judgment": "\\boxed{A}", "model_pred": "A"}"#;
+    check(
+        "data.official",
+        json!({}),
+        &[],
+        ("raw", row, "gt_label"),
+        expect![[r#"
+        raw.jsonl:2: missing field `gt_label`
+        raw.jsonl:2: column `gt_label`: expected value
+        `raw.jsonl` holds no row"#]],
+    );
+}
+
+#[test]
 fn data_tasks_says_where() {
     let row = r#"{"question": "1+1?", "solution": "2", "answer": "2"}"#;
     check(

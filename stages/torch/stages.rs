@@ -2,6 +2,7 @@
 
 use plumb_engine::stage::Registry;
 use plumb_stages::train::bench_reward::BenchReward;
+use plumb_stages::train::choose::BenchChoose;
 use plumb_stages::train::dpo::Dpo;
 use plumb_stages::train::generate::EvalGenerate;
 use plumb_stages::train::genrm::GenrmTrain;
@@ -11,7 +12,7 @@ use plumb_stages::train::reward::RmTrain;
 use plumb_stages::train::rlhf::ActorRlhf;
 use plumb_stages::train::sft::Sft;
 use plumb_stages::train::source::{ModelImport, ModelInit};
-use plumb_stages::train::{bench_reward, dpo, generate, genrm, judge, ppo, reward, rlhf, sft};
+use plumb_stages::train::{bench_reward, choose, dpo, generate, genrm, judge, ppo, reward, rlhf, sft};
 
 use crate::language_model::Torch;
 use crate::{import, init};
@@ -29,5 +30,6 @@ pub fn registry() -> Registry {
         .run_with::<ActorPpo>(|params, io| ppo::run(&Torch, &params, io))
         .run_with::<ActorRlhf>(|params, io| rlhf::run(&Torch, &params, io))
         .run_with::<BenchJudge>(|params, io| judge::run(&Torch, &params, io))
+        .run_with::<BenchChoose>(|params, io| choose::run(&Torch, &params, io))
         .run_with::<EvalGenerate>(|params, io| generate::run(&Torch, &params, io))
 }

@@ -100,7 +100,7 @@ pub fn run(backend: &dyn Backend, params: &Params, io: &Io) -> Result<(), StageE
     let path = io.input("pairs")?;
     let (mut shown, mut requests, mut dropped) = (Vec::new(), Vec::new(), 0);
     let pairs = jsonl::read_some::<Pair>(path)?.into_iter().take(params.limit.unwrap_or(usize::MAX));
-    for (order, pair) in pairs.flat_map(|pair| orders(pair, params.both_orders)) {
+    for (order, pair) in pairs.flat_map(|pair| placement::orders(pair, params.both_orders)) {
         let text = judge_prompt(params.template, &pair, model.chat_template())?;
         let prompt = tokens::encode(model.as_ref(), &text)?;
         if params.max_prompt_length.is_some_and(|most| prompt.len() > most) {
@@ -115,11 +115,6 @@ pub fn run(backend: &dyn Backend, params: &Params, io: &Io) -> Result<(), StageE
     super::report_dropped(dropped, shown.len(), path, io)?;
     let judgments = judge(model.as_mut(), shown, &requests, params, io)?;
     jsonl::write(io.output("judgments")?, &judgments)
-}
-
-fn orders(pair: Pair, both: bool) -> impl Iterator<Item = (Order, Pair)> {
-    let swapped = both.then(|| (Order::Swapped, placement::swap(&pair)));
-    std::iter::once((Order::Original, pair)).chain(swapped)
 }
 
 fn judge(

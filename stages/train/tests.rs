@@ -2,6 +2,7 @@
 //! cut.
 
 mod adapters;
+mod choose;
 mod group;
 mod ppo;
 mod preferences;

@@ -167,6 +167,7 @@ fn help_teaches_with_examples() {
           verify       Run a step again and compare it with its result in the cache
           compare      Set two branches, or all against the baseline, side by side: parameters, metrics,
                        intervals
+          report       Write what a pipeline found as one HTML page: scores, curves, every judgment
           status       Show per stage what is done and what is missing, and the metrics so far
           show         List the stage kinds, or show one kind's inputs, outputs and parameters
           graph        Print the pipeline's graph as a picture (SVG), or for Graphviz or Mermaid

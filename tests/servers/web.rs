@@ -2,7 +2,7 @@
 //! asked. It can cut an answer short, as a bad line does.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -16,6 +16,8 @@ pub struct Request {
     pub path: String,
     /// By lowercase name.
     pub headers: BTreeMap<String, String>,
+    /// What came with it.
+    pub body: Vec<u8>,
 }
 
 /// An answer.
@@ -104,7 +106,8 @@ impl Answer {
 }
 
 fn serve(stream: TcpStream, asked: &Mutex<Vec<Request>>, answer: &dyn Fn(&Request) -> Answer) -> std::io::Result<()> {
-    let mut lines = BufReader::new(stream.try_clone()?).lines();
+    let mut reader = BufReader::new(stream.try_clone()?);
+    let mut lines = reader.by_ref().lines();
     let first = lines.next().transpose()?.unwrap_or_default();
     let mut words = first.split_whitespace().map(str::to_owned);
     let (Some(method), Some(path)) = (words.next(), words.next()) else { return Ok(()) };
@@ -114,7 +117,10 @@ fn serve(stream: TcpStream, asked: &Mutex<Vec<Request>>, answer: &dyn Fn(&Reques
         let Some((name, value)) = line.split_once(':') else { break };
         headers.insert(name.to_lowercase(), value.trim().to_owned());
     }
-    let request = Request { method, path, headers };
+    let length = headers.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body)?;
+    let request = Request { method, path, headers, body };
     asked.lock().unwrap().push(request.clone());
     let answer = answer(&request);
     let mut text = format!("HTTP/1.1 {} Status\r\nConnection: close\r\n", answer.status);

@@ -85,7 +85,8 @@ impl Node {
     fn lines(&self) -> Vec<String> {
         let steps = if self.steps > 1 { format!(" ×{}", self.steps) } else { String::new() };
         let kind = self.kind.as_ref().map(|kind| format!("{kind}{steps}"));
-        std::iter::once(self.name.clone()).chain(kind).collect()
+        let note = (!self.note.is_empty()).then(|| self.note.clone());
+        std::iter::once(self.name.clone()).chain(kind).chain(note).collect()
     }
 
     fn size(&self) -> (f64, f64) {
@@ -111,7 +112,7 @@ impl Node {
                  fill=\"{colour}\">{line}</text>"
             );
         }
-        text
+        if self.state.is_empty() { text } else { format!("<g class=\"{}\">{text}</g>", escaped(&self.state)) }
     }
 }
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use plumb_cache::Store;
 
 use super::{Task, Trouble};
+use crate::answers::Handle;
 use crate::error::EngineError;
 use crate::execute::child::{self, declaration_digest};
 use crate::execute::executor::{Environment, Launch};
@@ -32,7 +33,7 @@ impl Task {
         fs::create_dir(&folder).map_err(EngineError::io("make the folder", &folder))?;
         let outputs = self.output_places(scratch)?;
         let inputs = Layout { store, scratch, kind: self.kind.as_ref() }.inputs(&self.inputs)?;
-        self.launch(scratch, inputs, &outputs, state)
+        self.launch(store, scratch, inputs, &outputs, state)
     }
 
     /// Where the outputs go, with their folders made.
@@ -51,6 +52,7 @@ impl Task {
 
     fn launch(
         &self,
+        store: &Store,
         scratch: &Path,
         inputs: BTreeMap<String, InputPlace>,
         outputs: &BTreeMap<String, PathBuf>,
@@ -80,7 +82,7 @@ impl Task {
         }
         launch.program = worker::find(self.kind.declaration().worker, &self.own_program)?.into();
         launch.arguments = vec!["__step".into(), scratch.into()];
-        self.write_request(scratch, inputs, outputs, state)?;
+        self.write_request(store, scratch, inputs, outputs, state)?;
         Ok(launch)
     }
 
@@ -127,6 +129,7 @@ impl Task {
 
     fn write_request(
         &self,
+        store: &Store,
         scratch: &Path,
         inputs: BTreeMap<String, InputPlace>,
         outputs: &BTreeMap<String, PathBuf>,
@@ -145,6 +148,15 @@ impl Task {
             state: state.to_owned(),
             manner: self.run.manner.clone(),
             secrets: self.run.secrets.iter().map(|secret| secret.name.clone()).collect(),
+            answers: Some(Handle {
+                cache: store.root().to_owned(),
+                durable: store.durable(),
+                pipeline: self.draft.pipeline.clone(),
+                stage: self.draft.stage.clone(),
+                step: self.draft.step.clone(),
+                made_by: self.draft.made_by.clone(),
+                asking: self.run.asking.clone(),
+            }),
         };
         let path = scratch.join(child::REQUEST);
         let text = serde_json::to_vec(&request).map_err(|error| EngineError::Bug(error.to_string()))?;

@@ -74,6 +74,16 @@ impl Columns {
         }
     }
 
+    /// The columns without which no row can be read.
+    pub fn needed(&self) -> Vec<String> {
+        // TRL's `chosen` may hold the prompt too: then only a prompt that was named is asked for.
+        let columns = match (&self.chosen, &self.rejected) {
+            (Some(_), Some(_)) => vec![&self.prompt, &self.chosen, &self.rejected],
+            _ => vec![&self.prompt, &self.response_a, &self.response_b, &self.label],
+        };
+        columns.into_iter().flatten().cloned().collect()
+    }
+
     fn or(self, other: Self) -> Self {
         Self {
             id: self.id.or(other.id),

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::RowVerdict;
+use super::probes::marks;
 use crate::judging::meta::MetaVerdict;
 use crate::judging::scores::Tally;
 use crate::rows::{Judgment, Order, Pair, Side};
@@ -118,6 +119,11 @@ fn slices(pair: &Pair) -> Vec<String> {
     match better.chars().count().cmp(&worse.chars().count()) {
         std::cmp::Ordering::Greater => slices.push("better-longer".into()),
         std::cmp::Ordering::Less => slices.push("better-shorter".into()),
+        std::cmp::Ordering::Equal => {}
+    }
+    match marks(better).cmp(&marks(worse)) {
+        std::cmp::Ordering::Greater => slices.push("better-richer".into()),
+        std::cmp::Ordering::Less => slices.push("better-plainer".into()),
         std::cmp::Ordering::Equal => {}
     }
     if let Some(cue) = pair.cue {

@@ -28,6 +28,9 @@ pub struct RowVerdict {
     pub agreement: Option<f64>,
     /// The meta-judge's grounds.
     pub metarm_analysis: String,
+    /// The meta-judge's own words, where it wrote any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metarm_raw: Option<String>,
 }
 
 impl RowVerdict {
@@ -47,6 +50,7 @@ impl RowVerdict {
             metarm_score: judged.known_score().map(|_| f64::from(u8::from(judged.verdict == MetaVerdict::Correct))),
             agreement: judged.known_score(),
             metarm_analysis: judged.analysis,
+            metarm_raw: None,
         }
     }
 

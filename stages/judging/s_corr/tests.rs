@@ -95,37 +95,36 @@ fn each_fate_of_a_judgment_is_scored_and_counted() {
         &judgments,
         "debias",
         expect![[r#"
-        call_fail 1.000
-        coverage 0.750
-        cue_followed 0.200
-        f_score 0.167
-        f_score/better-shorter 0.167
-        f_score/cue-wrong 0.167
-        f_score/stem 0.167
-        f_score_high 0.500
-        f_score_low 0.000
-        l_acc 0.571
-        l_acc/better-shorter 0.571
-        l_acc/cue-wrong 0.571
-        l_acc/gold-a 0.571
-        l_acc/stem 0.571
-        l_acc_high 0.857
-        l_acc_low 0.282
-        label_correct 4.000
-        n 7.000
-        n/better-shorter 7.000
-        n/cue-wrong 7.000
-        n/stem 7.000
-        p_choose_a 0.800
-        parse_fail 0.000
-        s_corr 0.667
-        s_corr/better-shorter 0.667
-        s_corr/cue-wrong 0.667
-        s_corr/stem 0.667
-        s_corr_blind 0.667
-        s_corr_high 1.000
-        s_corr_low 0.000
-        verdict_missing 2.000"#]],
+            call_fail 1.000
+            coverage 0.750
+            cue_followed 0.200
+            f_score 0.167
+            f_score/better-shorter 0.167
+            f_score/cue-wrong 0.167
+            f_score/stem 0.167
+            f_score_high 0.500
+            f_score_low 0.000
+            l_acc 0.571
+            l_acc/better-shorter 0.571
+            l_acc/cue-wrong 0.571
+            l_acc/gold-a 0.571
+            l_acc/stem 0.571
+            l_acc_high 0.857
+            l_acc_low 0.282
+            label_correct 4.000
+            n 7.000
+            n/better-shorter 7.000
+            n/cue-wrong 7.000
+            n/stem 7.000
+            p_choose_a 0.800
+            parse_fail 0.000
+            s_corr 0.667
+            s_corr/better-shorter 0.667
+            s_corr/cue-wrong 0.667
+            s_corr/stem 0.667
+            s_corr_high 1.000
+            s_corr_low 0.000
+            verdict_missing 2.000"#]],
     );
 }
 
@@ -143,79 +142,85 @@ fn two_orders_are_one_decision_that_holds_only_where_they_agree() {
         &judgments,
         "debias",
         expect![[r#"
-        call_fail 0.000
-        coverage 1.000
-        cue_followed 0.167
-        f_score 0.333
-        f_score/better-shorter 0.333
-        f_score/cue-wrong 0.333
-        f_score/stem 0.333
-        f_score_high 1.000
-        f_score_low 0.000
-        l_acc 0.667
-        l_acc/better-shorter 0.667
-        l_acc/cue-wrong 0.667
-        l_acc/gold-a 1.000
-        l_acc/gold-b 0.667
-        l_acc/stem 0.667
-        l_acc_high 1.000
-        l_acc_low 0.000
-        label_correct 2.000
-        length_correlation -0.707
-        n 3.000
-        n/better-shorter 3.000
-        n/cue-wrong 3.000
-        n/stem 3.000
-        order_consistency 0.667
-        p_choose_a 0.667
-        parse_fail 0.000
-        s_corr 0.500
-        s_corr/better-shorter 0.500
-        s_corr/cue-wrong 0.500
-        s_corr/stem 0.500
-        s_corr_blind 0.600
-        s_corr_high 1.000
-        s_corr_low 0.000
-        verdict_missing 0.000"#]],
+            aligned_blind 0.000
+            call_fail 0.000
+            coverage 1.000
+            cue_followed 0.167
+            f_score 0.333
+            f_score/better-shorter 0.333
+            f_score/cue-wrong 0.333
+            f_score/stem 0.333
+            f_score_high 1.000
+            f_score_low 0.000
+            l_acc 0.667
+            l_acc/better-shorter 0.667
+            l_acc/cue-wrong 0.667
+            l_acc/gold-a 1.000
+            l_acc/gold-b 0.667
+            l_acc/stem 0.667
+            l_acc_high 1.000
+            l_acc_low 0.000
+            label_correct 2.000
+            length_correlation -0.707
+            meta_sound 1.000
+            n 3.000
+            n/better-shorter 3.000
+            n/cue-wrong 3.000
+            n/stem 3.000
+            n_blind 2.000
+            order_consistency 0.667
+            p_choose_a 0.667
+            parse_fail 0.000
+            s_corr 0.500
+            s_corr/better-shorter 0.500
+            s_corr/cue-wrong 0.500
+            s_corr/stem 0.500
+            s_corr_blind 1.000
+            s_corr_high 1.000
+            s_corr_low 0.000
+            verdict_missing 0.000"#]],
     );
     check_metrics(
         &judgments,
         "each",
         expect![[r#"
-        call_fail 0.000
-        coverage 1.000
-        cue_followed 0.167
-        f_score 0.667
-        f_score/better-shorter 0.667
-        f_score/cue-wrong 0.667
-        f_score/stem 0.667
-        f_score_high 1.000
-        f_score_low 0.500
-        l_acc 0.833
-        l_acc/better-shorter 0.833
-        l_acc/cue-wrong 0.833
-        l_acc/gold-a 1.000
-        l_acc/gold-b 0.667
-        l_acc/stem 0.833
-        l_acc_high 1.000
-        l_acc_low 0.500
-        label_correct 5.000
-        length_correlation -0.707
-        n 6.000
-        n/better-shorter 6.000
-        n/cue-wrong 6.000
-        n/stem 6.000
-        order_consistency 0.667
-        p_choose_a 0.667
-        parse_fail 0.000
-        s_corr 0.200
-        s_corr/better-shorter 0.200
-        s_corr/cue-wrong 0.200
-        s_corr/stem 0.200
-        s_corr_blind 0.600
-        s_corr_high 0.500
-        s_corr_low 0.000
-        verdict_missing 0.000"#]],
+            aligned_blind 0.000
+            call_fail 0.000
+            coverage 1.000
+            cue_followed 0.167
+            f_score 0.667
+            f_score/better-shorter 0.667
+            f_score/cue-wrong 0.667
+            f_score/stem 0.667
+            f_score_high 1.000
+            f_score_low 0.500
+            l_acc 0.833
+            l_acc/better-shorter 0.833
+            l_acc/cue-wrong 0.833
+            l_acc/gold-a 1.000
+            l_acc/gold-b 0.667
+            l_acc/stem 0.833
+            l_acc_high 1.000
+            l_acc_low 0.500
+            label_correct 5.000
+            length_correlation -0.707
+            meta_sound 1.000
+            n 6.000
+            n/better-shorter 6.000
+            n/cue-wrong 6.000
+            n/stem 6.000
+            n_blind 2.000
+            order_consistency 0.667
+            p_choose_a 0.667
+            parse_fail 0.000
+            s_corr 0.200
+            s_corr/better-shorter 0.200
+            s_corr/cue-wrong 0.200
+            s_corr/stem 0.200
+            s_corr_blind 1.000
+            s_corr_high 0.500
+            s_corr_low 0.000
+            verdict_missing 0.000"#]],
     );
 }
 
@@ -233,4 +238,65 @@ fn parameters_out_of_range_are_all_told_at_once() {
     let problems = SCorr::check(&serde_json::from_value(params).unwrap());
     let fields: Vec<_> = problems.iter().map(|problem| problem.field.as_str()).collect();
     assert_eq!(fields, ["meta.threshold", "bootstrap_samples", "interval"]);
+}
+
+/// Sixty label-correct judgments, each of which repeats its own gold.
+fn own_golds(gold: impl Fn(usize) -> String) -> Vec<Judgment> {
+    let one = |number: usize| {
+        let gold = gold(number);
+        let mut judgment = judged(&number.to_string(), Some(&gold));
+        judgment.pair.gt_judgment = Some(gold);
+        judgment
+    };
+    (0..60).map(one).collect()
+}
+
+fn soundness(judgments: &[Judgment], meta: serde_json::Value) -> (Metrics, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let input = folder.path().join("judgments.jsonl");
+    jsonl::write(&input, judgments).unwrap();
+    let outputs = ["items", "rows", "metrics"].map(|name| (name.to_string(), folder.path().join(name)));
+    let inputs = BTreeMap::from([("judgments".to_string(), InputPlace::One(input))]);
+    let events = folder.path().join("events");
+    let io = Io::new(inputs, outputs.into(), folder.path().into(), Manner::default(), Some(&events)).unwrap();
+    let params = serde_json::json!({ "template": "miniature", "meta": meta, "bootstrap_samples": 20 });
+    SCorr::run(serde_json::from_value(params).unwrap(), &io).unwrap();
+    (jsonl::read_json(&folder.path().join("metrics")).unwrap(), std::fs::read_to_string(events).unwrap())
+}
+
+#[test]
+fn a_meta_judge_that_knows_golds_apart_is_sound() {
+    let golds = |number| format!("A {number} B 3 but max {number} [A]");
+    let (metrics, events) = soundness(&own_golds(golds), serde_json::json!({ "kind": "rubric" }));
+    assert_eq!(
+        [metrics["f_score"], metrics["aligned_blind"], metrics["meta_sound"]],
+        [Some(1.0), Some(0.0), Some(1.0)]
+    );
+    assert_eq!([metrics["n_blind"], metrics["s_corr_blind"]], [Some(60.0), Some(1.0)]);
+    assert!(!events.contains("unsound"), "{events}");
+}
+
+#[test]
+fn a_meta_judge_that_agrees_with_the_golds_of_other_items_is_reported_as_unsound() {
+    let lenient = serde_json::json!({ "kind": "overlap", "threshold": 0.1 });
+    let golds = |number| format!("Answer {number} adds wrongly. [A]");
+    let (metrics, events) = soundness(&own_golds(golds), lenient);
+    assert_eq!(
+        [metrics["f_score"], metrics["aligned_blind"], metrics["meta_sound"]],
+        [Some(1.0), Some(1.0), Some(0.0)]
+    );
+    assert!(events.contains("the meta-judge is unsound here: with golds of other items it still calls 100 % Correct"));
+}
+
+#[test]
+fn the_gold_of_ones_own_prompt_is_no_control() {
+    let both = [judged("x", Some(GOLD)), swapped("x", "A 3 B 4 but max 4 [B]")];
+    let (metrics, _) = soundness(&both, serde_json::json!({ "kind": "rubric" }));
+    assert!(!metrics.contains_key("meta_sound") && !metrics.contains_key("s_corr_blind"), "{metrics:?}");
+}
+
+#[test]
+fn richer_answers_are_told_from_plainer_ones() {
+    let text = "# Title\n- one\n2. two\nplain **bold** 3.5 and - no\n```";
+    assert_eq!([probes::marks(text), probes::marks("plain. 3 - 2 * 4")], [5, 0]);
 }

@@ -50,6 +50,10 @@ pub struct Difference {
 pub struct CommonSupport {
     /// Such items, over all seeds.
     pub items: usize,
+    /// S-Corr of the first branch on them, averaged over seeds.
+    pub of: Option<f64>,
+    /// S-Corr of the second branch on them.
+    pub against: Option<f64>,
     /// Mean of the per-seed differences.
     pub difference: Option<f64>,
     /// The t-interval over seeds.
@@ -117,7 +121,10 @@ fn common_support(level: f64, of: &ItemArm, against: &ItemArm) -> CommonSupport 
     };
     let pairings = pairings(&Metric::named("spurious"), &of.map(right), &against.map(right));
     let known: Vec<f64> = pairings.values().filter_map(Pairing::difference).collect();
+    let sides: Vec<(Option<f64>, Option<f64>)> = pairings.values().map(Pairing::sides).collect();
     CommonSupport {
+        of: mean(sides.iter().filter_map(|(of, _)| *of)),
+        against: mean(sides.iter().filter_map(|(_, against)| *against)),
         items: pairings.values().map(|pairing| pairing.overlap.both).sum(),
         difference: mean(known.iter().copied()),
         over_seeds: over_seeds(&known, level),

@@ -218,7 +218,10 @@ fn row_notes(row: &Difference) -> Vec<String> {
     if let Some(common) = &row.common_support {
         let interval = range(common.over_seeds.map(|over| over.interval));
         let (difference, items) = (signed(common.difference), common.items);
-        notes.push(format!("{name} on the {items} items that both label right: {difference} {interval}"));
+        let (of, against) = (number(common.of), number(common.against));
+        notes.push(format!(
+            "{name} on the {items} items that both label right: {of} against {against}, {difference} {interval}"
+        ));
     }
     let undefined: Vec<&str> =
         row.per_seed.iter().filter(|(_, value)| value.is_none()).map(|(seed, _)| seed.as_str()).collect();

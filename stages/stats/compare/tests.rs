@@ -103,7 +103,7 @@ fn three_seeds_give_a_t_interval_and_a_two_level_bootstrap() {
             | reward=label-and-rationale minus label |  s_corr | -0.778 | [-0.990, -0.567] | [-0.958, -0.497] |    0.012 |               0.264 |         – |
             | reward=label-and-rationale minus label | f_score | +0.585 | [+0.329, +0.842] | [+0.366, +0.823] |    0.020 |               0.320 |         – |
 
-            - reward=label-and-rationale minus label, s_corr on the 22 items that both label right: -0.815 [-1.034, -0.597]
+            - reward=label-and-rationale minus label, s_corr on the 22 items that both label right: 0.048 against 0.863, -0.815 [-1.034, -0.597]
             - reward=label-and-rationale minus label, s_corr: compared on 29 items; 1 not known to both, 0 only in the first, 0 only in the second branch
             - reward=label-and-rationale minus label, f_score: compared on 29 items; 1 not known to both, 0 only in the first, 0 only in the second branch
         "#]],

@@ -76,6 +76,9 @@ pub struct Correlation {
     pub over_branches: Coefficients,
     /// Of the headline's r, by resampling seeds; `null` with one seed.
     pub interval: Option<Interval>,
+    /// Of the headline's r, by resampling points, where there is one seed only: it takes branches for a sample of branches.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub points_interval: Option<Interval>,
     /// Of the headline's r, by permuting the branches.
     pub permutation_p: Option<f64>,
     /// Whether there are too few points for more than a hint.
@@ -106,6 +109,7 @@ impl Correlation {
             y: params.y.clone(),
             over_branches: Coefficients::of(&averages),
             interval: over_seeds(&points, &seeds.iter().map(|seed| seed.as_str()).collect::<Vec<_>>(), bootstrap),
+            points_interval: if seeds.len() < 2 { over_points(&averages, bootstrap) } else { None },
             permutation_p: permutation_p(&xs, &ys, bootstrap),
             indicative: points.len() < FIRM_POINTS,
             pooled: Coefficients::of(&all),
@@ -148,6 +152,18 @@ fn over_seeds(points: &[Point], seeds: &[&str], bootstrap: Bootstrap) -> Option<
     })
 }
 
+// A resample in which a side does not vary (fewer than two different points) has no correlation and is left out.
+fn over_points(points: &[(f64, f64)], bootstrap: Bootstrap) -> Option<Interval> {
+    if points.len() < 3 {
+        return None;
+    }
+    bootstrap.interval(|draw| {
+        let drawn = points.iter().map(|_| points[draw.index(points.len())]);
+        let (x, y): (Vec<f64>, Vec<f64>) = drawn.unzip();
+        pearson(&x, &y)
+    })
+}
+
 impl Report {
     /// Correlates every named score of every benchmark.
     pub fn of(params: &Params, series: &[Series]) -> Result<Self, StageError> {
@@ -167,8 +183,9 @@ impl Report {
         let mut metrics = Metrics::new();
         for row in &self.correlations {
             let name = row.name();
-            metrics.insert(format!("{name}/low"), row.interval.map(|ends| ends.low));
-            metrics.insert(format!("{name}/high"), row.interval.map(|ends| ends.high));
+            let ends = row.interval.or(row.points_interval);
+            metrics.insert(format!("{name}/low"), ends.map(|ends| ends.low));
+            metrics.insert(format!("{name}/high"), ends.map(|ends| ends.high));
             metrics.insert(format!("{name}/n"), Some(row.over_branches.n as f64));
             metrics.insert(format!("{name}/spearman"), row.over_branches.spearman);
             metrics.insert(name, row.over_branches.pearson);
@@ -224,7 +241,10 @@ fn coefficient_table(rows: &[Correlation]) -> String {
             row.name(),
             format!("{}{mark}", row.over_branches.n),
             signed(row.over_branches.pearson),
-            range(row.interval),
+            match row.points_interval {
+                Some(points) => format!("{} (points: one seed)", range(Some(points))),
+                None => range(row.interval),
+            },
             signed(row.over_branches.spearman),
             probability(row.permutation_p),
             format!("{} (n {})", signed(row.pooled.pearson), row.pooled.n),

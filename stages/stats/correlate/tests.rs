@@ -56,10 +56,10 @@ fn the_papers_seven_judges_come_out_and_are_called_indicative() {
         A point is a branch averaged over its seeds. Intervals are at 95 % and resample the seeds; p is that of a permutation
         of the points.
 
-        | correlation                    |              n | Pearson | over seeds | Spearman |     p | all seeds apart | per seed |
-        |--------------------------------|---------------:|--------:|-----------:|---------:|------:|----------------:|---------:|
-        | f_score of score ~ avg of eval | 7 (indicative) |  +0.947 |          – |   +0.821 | 0.005 |    +0.947 (n 7) |   +0.947 |
-        | l_acc of score ~ avg of eval   | 7 (indicative) |  +0.366 |          – |   +0.487 | 0.429 |    +0.366 (n 7) |   +0.366 |
+        | correlation                    |              n | Pearson |                          over seeds | Spearman |     p | all seeds apart | per seed |
+        |--------------------------------|---------------:|--------:|------------------------------------:|---------:|------:|----------------:|---------:|
+        | f_score of score ~ avg of eval | 7 (indicative) |  +0.947 | [+0.368, +0.999] (points: one seed) |   +0.821 | 0.005 |    +0.947 (n 7) |   +0.947 |
+        | l_acc of score ~ avg of eval   | 7 (indicative) |  +0.366 | [-0.803, +0.970] (points: one seed) |   +0.487 | 0.429 |    +0.366 (n 7) |   +0.366 |
 
         Fewer than 10 points: indicative.
 
@@ -85,13 +85,13 @@ fn the_papers_seven_judges_come_out_and_are_called_indicative() {
     expect![[r#"
         {
           "f_score of score ~ avg of eval": 0.9473406150307998,
-          "f_score of score ~ avg of eval/high": null,
-          "f_score of score ~ avg of eval/low": null,
+          "f_score of score ~ avg of eval/high": 0.9994803635377185,
+          "f_score of score ~ avg of eval/low": 0.36753706653127316,
           "f_score of score ~ avg of eval/n": 7.0,
           "f_score of score ~ avg of eval/spearman": 0.8214285714285714,
           "l_acc of score ~ avg of eval": 0.3659188470960107,
-          "l_acc of score ~ avg of eval/high": null,
-          "l_acc of score ~ avg of eval/low": null,
+          "l_acc of score ~ avg of eval/high": 0.9703677984773726,
+          "l_acc of score ~ avg of eval/low": -0.8027699846319022,
           "l_acc of score ~ avg of eval/n": 7.0,
           "l_acc of score ~ avg of eval/spearman": 0.4865062298556018
         }

@@ -280,7 +280,7 @@ impl Bench {
     pub fn io(&self, inputs: &[&str]) -> Io {
         let inputs = inputs.iter().map(|name| ((*name).to_string(), InputPlace::One(self.path(name)))).collect();
         let trained = ["model", "metrics", "steps", "chain", "completions", "trainer_state", "tensorboard"];
-        let names = trained.into_iter().chain(["judgments", "responses", "items", "scores"]);
+        let names = trained.into_iter().chain(["judgments", "choices", "responses", "items", "scores"]);
         let outputs = names.map(|name| (name.to_string(), self.path(&format!("out-{name}")))).collect();
         Io::new(inputs, outputs, self.path("state"), Manner::default(), None).expect("an io")
     }
