@@ -116,13 +116,21 @@ fn readme(language: &str) -> Vec<String> {
 #[test]
 fn the_pipeline_of_the_readme_is_valid_and_can_be_planned() {
     let blocks = readme("toml");
-    let [pipeline] = &blocks[..] else { panic!("README shows one pipeline, not {}", blocks.len()) };
+    let [pipeline, stages @ ..] = &blocks[..] else { panic!("README shows no pipeline") };
     let scene = Scene::new(pipeline);
     scene.write("helpsteer3.jsonl", "");
     assert!(schema(&scene).is_valid(&read(pipeline)));
     let plan = scene.plumb("plan p.toml --json").exits(0).json();
     let steps: Vec<&str> = plan["steps"].as_array().unwrap().iter().filter_map(|one| one["step"].as_str()).collect();
     assert_eq!(steps, ["pairs", "pairs@near=0.7", "words", "words@near=0.7"]);
+    // What stands further down are stages to add to it.
+    scene.export("JUDGE_KEY", "a key");
+    for stage in stages {
+        let longer = format!("{pipeline}{stage}");
+        assert!(schema(&scene).is_valid(&read(&longer)), "{stage}");
+        scene.write("longer.toml", &longer);
+        scene.plumb("plan longer.toml").exits(0);
+    }
 }
 
 #[test]

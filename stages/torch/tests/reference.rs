@@ -22,7 +22,8 @@ use serde::Deserialize;
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
-const APART: f64 = 1e-5;
+// Of float32 after a handful of steps; 1.3e-5 was seen between processors with and without AVX-512.
+const APART: f64 = 5e-5;
 
 #[derive(Deserialize)]
 struct Reference {
